@@ -1,0 +1,123 @@
+"""The command line: arguments in, exit codes and tables out.
+
+Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aml_spark import __version__
+from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
+
+
+class _Group(click.Group):
+    """Turns our errors into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AmlSparkError as error:
+            click.secho(f"aml-spark: {error.message}", err=True, fg="red")
+            if error.hint:
+                click.echo(f"Hint: {error.hint}", err=True)
+            sys.exit(2 if isinstance(error, (ArgumentError, WorkspaceError)) else 1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens.")
+def main(verbose: bool) -> None:
+    """Train and score with Spark; keep the models in MLflow and Azure Machine Learning."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level="WARNING", stream=sys.stderr)
+    logging.getLogger("aml_spark").setLevel("INFO" if verbose or not sys.stderr.isatty() else "WARNING")
+
+
+@main.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("aml-spark-demo"))
+def demo(out: Path) -> None:
+    """The whole way on real flights: train, register, score."""
+    from aml_spark.demo import run
+
+    run(out)
+
+
+@main.command()
+@click.option("--model", required=True, help="Address of the model: models:/name@alias, models:/name/3, runs:/…")
+@click.option("--source", required=True, help="Delta table to score: a name, a path or a URI.")
+@click.option("--target", required=True, help="Delta table to write: a name, a path or a URI.")
+@click.option("--mode", type=click.Choice(["all"]), default="all", show_default=True, help="What to score.")
+@click.option("--key", multiple=True, help="Column that identifies a row; may be repeated.")
+@click.option("--column", "columns", multiple=True, help="Column that the target keeps; may be repeated. Default: all.")
+@click.option("--where", help="SQL condition; other rows are left out.")
+@click.option("--prediction", default="prediction", show_default=True, help="Name of the prediction's column.")
+@click.option("--result-type", help="Spark type of a prediction. Default: the model's signature.")
+@click.option("--overwrite", is_flag=True, help="Replace a target that holds something else.")
+@click.option("--force", is_flag=True, help="Score again even where nothing changed.")
+@click.option("--workspace", help="Folder, URI or config.json. Default: the environment, config.json, ./mlworkspace.")
+@click.option("--master", help="Where Spark runs. Default: local[*], or what spark-submit says.")
+@click.option("--conf", multiple=True, metavar="KEY=VALUE", help="Spark setting; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def score(
+    key: Sequence[str],
+    columns: Sequence[str],
+    workspace: str | None,
+    master: str | None,
+    conf: Sequence[str],
+    as_json: bool,
+    **arguments: Any,
+) -> None:
+    """Score a Delta table into a Delta table."""
+    from aml_spark.scoring import score as run
+    from aml_spark.session import get_spark
+    from aml_spark.tracking import configure
+
+    unclear = [entry for entry in conf if "=" not in entry]
+    if unclear:
+        raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
+    with configure(workspace=workspace, autolog=False):
+        spark = get_spark("aml-spark score", master, dict(entry.split("=", 1) for entry in conf))
+        result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+    else:
+        what = "was scored already" if result.skipped else f"{result.rows:,} rows scored"
+        click.echo(
+            f"{arguments['source']} version {result.source_version}: {what} with model version "
+            f"{result.model_version} → {arguments['target']} version {result.target_version}"
+        )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+def doctor(as_json: bool) -> None:
+    """What is found, what is missing, and the command that mends it."""
+    from aml_spark.doctor import examine
+
+    findings = examine()
+    well = all(finding.ok for finding in findings if finding.needed)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            mark, color = ("✓", "green") if finding.ok else ("✗", "red") if finding.needed else ("–", "yellow")
+            click.secho(mark, fg=color, nl=False)
+            click.echo(f" {finding.what:<{width}}  {finding.found}")
+            if not finding.ok and finding.mend:
+                click.echo(f"  {'':<{width}}  → {finding.mend}")
+    sys.exit(0 if well else 1)
+
+
+@main.command()
+def app() -> None:
+    """Print the file for spark-submit: spark-submit $(aml-spark app) score …"""
+    click.echo(Path(__file__).with_name("__main__.py"))

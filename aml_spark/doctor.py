@@ -1,0 +1,83 @@
+"""What is found on this machine, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from dataclasses import dataclass
+
+from aml_spark import session
+from aml_spark.errors import AmlSparkError
+from aml_spark.workspace import Workspace, masked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked for.
+
+    Args:
+        what: its name.
+        ok: whether it is as it has to be.
+        found: what was found.
+        mend: what to type where it isn't; None where nothing is to be done.
+        needed: whether training and scoring on this machine need it.
+    """
+
+    what: str
+    ok: bool
+    found: str
+    mend: str | None = None
+    needed: bool = True
+
+
+def examine() -> list[Finding]:
+    """Look at Python, Java, the packages, the jars and the workspace. Changes nothing and contacts nobody."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    findings = [
+        Finding(what="python", ok=sys.version_info >= (3, 10), found=python, mend="install Python 3.10 or newer")
+    ]
+    if not session.on_databricks():
+        findings += [_java(), _package("pyspark", "spark"), _package("delta-spark", "spark")]
+        if all(finding.ok for finding in findings):
+            findings.append(_jars())
+    else:
+        findings.append(Finding(what="databricks", ok=True, found=os.environ["DATABRICKS_RUNTIME_VERSION"]))
+    findings += [
+        _package("mlflow-skinny", None),
+        _package("mlflow", "local", needed=False),
+        _package("azure-identity", "azure", needed=False),
+        _package("azure-ai-ml", "aml", needed=False),
+        _workspace(),
+    ]
+    return findings
+
+
+def _package(name: str, extra: str | None, *, needed: bool = True) -> Finding:
+    try:
+        return Finding(what=name, ok=True, found=importlib.metadata.version(name), needed=needed)
+    except importlib.metadata.PackageNotFoundError:
+        mend = f"pip install 'aml-spark[{extra}]'" if extra else f"pip install {name}"
+        return Finding(what=name, ok=False, found="not installed", mend=mend, needed=needed)
+
+
+def _java() -> Finding:
+    version, path = session.java_version(), session.find_java()
+    mend = "apt-get install openjdk-17-jre-headless, or set JAVA_HOME"
+    found = f"{version} ({path})" if path else "none on JAVA_HOME or the PATH"
+    return Finding(what="java", ok=version is not None and version >= 17, found=found, mend=mend)
+
+
+def _jars() -> Finding:
+    package = session.delta_package()
+    there = session.jar_file(package).exists()
+    found = package if there else f"{package}: not here yet, fetched when a session starts"
+    return Finding(what="delta jar", ok=there, found=found, mend=f"spark-shell --packages {package}", needed=False)
+
+
+def _workspace() -> Finding:
+    try:
+        workspace = Workspace.find()
+        return Finding(what="workspace", ok=True, found=masked(workspace.tracking_uri))
+    except AmlSparkError as error:
+        return Finding(what="workspace", ok=False, found=error.message, mend=error.hint)

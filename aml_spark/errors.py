@@ -1,0 +1,98 @@
+"""What can go wrong, as classes to catch.
+
+AmlSparkError
+├── ArgumentError            also a ValueError: a call that can't be meant
+├── WorkspaceError           also a ValueError: an address, id or config file that doesn't name a workspace
+├── SessionError             also a RuntimeError: Java, jars or a Spark session are missing or don't fit
+├── ModelError               a model that can't be opened or can't be used here
+│   └── ModelNotFoundError   also a LookupError: no such model, version or alias
+├── SchemaError              also a ValueError: columns that don't fit the model or the target
+├── TableError               a table that can't be read or written
+│   ├── TableNotFoundError   also a LookupError: no such table, or not a Delta table
+│   └── TargetError          the target is left as it was, because writing it would lose something
+└── ScoringError             also a RuntimeError: the model failed on the executors, or another job interfered
+
+No message holds a row of data or a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AmlSparkError(Exception):
+    """The parent of every error that this library raises.
+
+    Args:
+        message: what happened, with which value, and what was expected.
+        hint: what to type next, or None.
+    """
+
+    hint: str | None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What happened, without the hint."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+class ArgumentError(AmlSparkError, ValueError):
+    """A call that can't be meant."""
+
+
+class WorkspaceError(AmlSparkError, ValueError):
+    """An address, id or config file that doesn't name a workspace."""
+
+
+class SessionError(AmlSparkError, RuntimeError):
+    """Java, jars or a Spark session are missing or don't fit."""
+
+
+class ModelError(AmlSparkError):
+    """A model that can't be opened or can't be used here."""
+
+
+class ModelNotFoundError(ModelError, LookupError):
+    """No such model, version or alias."""
+
+
+class SchemaError(AmlSparkError, ValueError):
+    """Columns that don't fit the model or the target."""
+
+
+class TableError(AmlSparkError):
+    """A table that can't be read or written."""
+
+
+class TableNotFoundError(TableError, LookupError):
+    """No such table, or not a Delta table."""
+
+
+class TargetError(TableError):
+    """The target is left as it was, because writing it would lose something."""
+
+
+class ScoringError(AmlSparkError, RuntimeError):
+    """The model failed on the executors, or another job interfered."""
+
+
+def listed(names: Iterable[str], *, most: int = 20) -> str:
+    """Names as a sentence part: `'a', 'b' and 3 more`, or `none`."""
+    all_names = list(names)
+    text = ", ".join(repr(name) for name in all_names[:most])
+    rest = len(all_names) - most
+    return (f"{text} and {rest} more" if rest > 0 else text) or "none"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str | None:
+    """A hint with the closest of the names, or None where nothing is close."""
+    close = get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]!r}?" if close else None

@@ -1,0 +1,39 @@
+"""Progress of long work: a bar on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+_logger = logging.getLogger(__name__)
+_WIDTH = 30
+_EVERY_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def shown(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that takes tasks done and tasks known, and shows them on standard error while the block runs."""
+    start = last = time.monotonic()
+    terminal = sys.stderr.isatty()
+
+    def show(done: int, known: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if terminal:
+            filled = _WIDTH * done // known if known else 0
+            bar = "█" * filled + "░" * (_WIDTH - filled)
+            sys.stderr.write(f"\r{title} {bar} {done}/{known} tasks, {now - start:.0f} s\x1b[K")
+            sys.stderr.flush()
+        elif now - last >= _EVERY_SECONDS:
+            last = now
+            _logger.info("%s: %d of %d tasks done after %.0f s", title, done, known, now - start)
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,309 @@
+"""Spark sessions. The only module that tells classic Spark from Spark Connect."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aml_spark.errors import SessionError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+DELTA_CONF: Mapping[str, str] = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+# What a laptop wants: few partitions for few cores, no port open to others, no web server.
+LOCAL_CONF: Mapping[str, str] = {
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "2g",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.shuffle.partitions": "4",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+Progress = Callable[[int, int], None]
+"""Called with the number of tasks done and the number known so far."""
+
+
+def get_spark(
+    app_name: str = "aml-spark", master: str | None = None, conf: Mapping[str, str] | None = None
+) -> SparkSession:
+    """Give the active Spark session, untouched, or make one with Delta.
+
+    Args:
+        app_name: name of a new session.
+        master: where a new session runs: `local[*]` (default), `local-cluster[2,1,1024]`, `spark://host:port`,
+            `sc://host:port` for Spark Connect. Under spark-submit its own `--master` counts.
+        conf: Spark settings of a new session; they go before ours. On `local` and `local-cluster` ours are
+            `LOCAL_CONF`, everywhere outside Databricks and Connect `DELTA_CONF` and Delta's jars.
+
+    Returns:
+        The session. On Databricks always the one that is given there. Executors of a new one run the driver's
+        Python, unless `PYSPARK_PYTHON` or `spark.pyspark.python` names another.
+
+    Raises:
+        SessionError: Java or jars are missing, or pyspark itself.
+    """
+    wanted = dict(conf or {})
+    if session := active_session():
+        _warn_ignored(session, master, wanted)
+        return session
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise SessionError("pyspark isn't installed", hint="pip install 'aml-spark[spark]'") from None
+    builder: SparkSession.Builder = SparkSession.builder
+    if on_databricks():
+        session = builder.getOrCreate()
+        _warn_ignored(session, master, wanted)
+        return session
+    builder = builder.appName(app_name)
+    remote = master if (master or "").startswith("sc://") else os.environ.get("SPARK_REMOTE") if not master else None
+    if remote:
+        for key, value in wanted.items():
+            builder = builder.config(key, value)
+        return builder.remote(remote).getOrCreate()
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit the JVM runs already, with jars of its own
+        for key, value in wanted.items():
+            builder = builder.config(key, value)
+        session = builder.getOrCreate()
+        if master and session.sparkContext.master != master:
+            _warn_ignored(session, master, {})
+        return session
+    return _build(builder, master or wanted.get("spark.master", "local[*]"), wanted)
+
+
+def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]) -> SparkSession:
+    if find_java() is None:
+        raise SessionError(
+            "no Java found: neither JAVA_HOME nor the PATH has one, and Spark needs Java 17 or newer",
+            hint="apt-get install openjdk-17-jre-headless (Debian, Ubuntu) or brew install openjdk@17 (macOS)",
+        )
+    settings = {**DELTA_CONF, **(LOCAL_CONF if master.startswith("local") else {}), **wanted}
+    extra = [package for package in settings.pop("spark.jars.packages", "").split(",") if package]
+    packages = [*([] if any("delta-spark" in package for package in extra) else [delta_package()]), *extra]
+    builder = builder.master(master).config("spark.jars.packages", ",".join(packages))
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        with _workers_python(wanted.get("spark.pyspark.python")):
+            return builder.getOrCreate()
+    except Exception as error:
+        if "JAVA_GATEWAY_EXITED" not in f"{getattr(error, 'getCondition', str)()} {error}":
+            raise
+        version = java_version()
+        if version is not None and version < 17:
+            raise SessionError(
+                f"Spark's Java process ended at once: {find_java()!r} is Java {version}, and Spark needs 17 or newer",
+                hint="set JAVA_HOME to a newer one",
+            ) from error
+        absent = [package for package in packages if not jar_file(package).exists()]
+        raise SessionError(
+            "Spark's Java process ended before it was ready; its own words stand above"
+            + (f". Not in {str(jar_file(absent[0]).parent)!r}, and so to be downloaded: {absent}" if absent else ""),
+            hint="check that Maven Central is reached, or give jars that are there in conf={'spark.jars': …}",
+        ) from error
+
+
+def active_session() -> SparkSession | None:
+    """The session that this process has, or None. Makes none."""
+    if "pyspark.sql" not in sys.modules:
+        return None
+    from pyspark.sql import SparkSession
+
+    if session := SparkSession.getActiveSession():
+        return session
+    context = sys.modules.get("pyspark.core.context") or sys.modules.get("pyspark.context")
+    if context is not None and context.SparkContext._active_spark_context is not None:
+        return SparkSession.builder.getOrCreate()  # another thread's; without options this changes nothing
+    return None
+
+
+def is_connect(spark: SparkSession) -> bool:
+    """Whether the session is Spark Connect's, decided from the session alone."""
+    return any(".connect." in cls.__module__ for cls in type(spark).__mro__)
+
+
+def on_databricks() -> bool:
+    """Whether this process runs on a Databricks cluster."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
+def spark_version(spark: SparkSession) -> tuple[int, int]:
+    """Major and minor version."""
+    major, minor = spark.version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def setting(spark: SparkSession, key: str) -> str | None:
+    """A Spark setting, or None where it isn't set or may not be read."""
+    try:
+        return spark.conf.get(key, None)
+    except Exception:  # Databricks' shared and serverless clusters refuse most keys
+        return None
+
+
+def cast_type(spark: SparkSession, ddl: str) -> Any:
+    """The Spark data type that a DDL string such as `array<double>` names."""
+    from pyspark.sql import functions as F
+
+    return spark.range(0).select(F.lit(None).cast(ddl)).schema[0].dataType
+
+
+def ship(spark: SparkSession, archive: Path, name: str) -> None:
+    """Send a zip to the executors, which find it unpacked under `SparkFiles.getRootDirectory()/name`.
+
+    Sending the same name twice in a session does nothing the second time, so a name has to stand for its content.
+    """
+    if is_connect(spark):
+        spark.addArtifacts(f"{archive}#{name}", archive=True)
+    else:
+        spark.sparkContext.addArchive(f"{archive}#{name}")
+
+
+@contextlib.contextmanager
+def watched(spark: SparkSession, description: str, progress: Progress) -> Iterator[None]:
+    """Report the tasks of the Spark jobs inside, and cancel these jobs when the block is left by an error or Ctrl-C.
+
+    What the block changes in the session, the jobs' group (classic) or tag (Connect) of this thread, is put back.
+    """
+    group = f"aml-spark-{uuid.uuid4()}"
+    with (_watched_connect if is_connect(spark) else _watched_classic)(spark, group, description, progress):
+        yield
+
+
+@contextlib.contextmanager
+def _watched_connect(spark: SparkSession, group: str, _description: str, progress: Progress) -> Iterator[None]:
+    def handler(stages: Any, **_: Any) -> None:
+        counts = [(stage.num_completed_tasks, stage.num_tasks) for stage in stages or ()]
+        progress(sum(done for done, _ in counts), sum(known for _, known in counts))
+
+    reports = hasattr(spark, "registerProgressHandler")  # Spark 4.0
+    if reports:
+        spark.registerProgressHandler(handler)
+    spark.addTag(group)
+    try:
+        yield
+    except BaseException:
+        spark.interruptTag(group)
+        raise
+    finally:
+        spark.removeTag(group)
+        if reports:
+            spark.removeProgressHandler(handler)
+
+
+@contextlib.contextmanager
+def _watched_classic(spark: SparkSession, group: str, description: str, progress: Progress) -> Iterator[None]:
+    context = spark.sparkContext
+    tracker = context.statusTracker()
+    keys = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+    before = {key: context.getLocalProperty(key) for key in keys}
+    ended = threading.Event()
+
+    def poll() -> None:
+        while not ended.wait(0.5):
+            jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+            stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+            progress(
+                sum(stage.numCompletedTasks for stage in stages if stage),
+                sum(stage.numTasks for stage in stages if stage),
+            )
+
+    poller = threading.Thread(target=poll, name=group, daemon=True)
+    context.setJobGroup(group, description)
+    poller.start()
+    try:
+        yield
+    except BaseException:
+        context.cancelJobGroup(group)
+        raise
+    finally:
+        ended.set()
+        poller.join()
+        for key, value in before.items():
+            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+
+
+def delta_package() -> str:
+    """Maven coordinates of the Delta jar that goes with the installed pyspark and delta-spark."""
+    try:
+        from delta.pip_utils import configure_spark_with_delta_pip
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise SessionError("delta-spark isn't installed", hint="pip install 'aml-spark[spark]'") from None
+    builder = configure_spark_with_delta_pip(SparkSession.Builder())
+    return str(builder._options["spark.jars.packages"])
+
+
+def delta_version() -> str | None:
+    """Version of the installed delta-spark, or None."""
+    try:
+        return importlib.metadata.version("delta-spark")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def jar_file(package: str) -> Path:
+    """Where Spark's resolver keeps the jar of `group:artifact:version` once it was downloaded."""
+    import pyspark
+
+    folder = ".ivy2" if pyspark.__version__.startswith("3.") else ".ivy2.5.2"
+    return Path.home() / folder / "jars" / f"{package.replace(':', '_', 1).replace(':', '-')}.jar"
+
+
+def find_java() -> str | None:
+    """Path of the Java that Spark would start, or None."""
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=str(Path(home, "bin"))) if home else shutil.which("java")
+
+
+def java_version() -> int | None:
+    """Major version of the Java that Spark would start, or None."""
+    java = find_java()
+    if java is None:
+        return None
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    match = re.search(r'version "(?:1\.)?(\d+)', told)
+    return int(match[1]) if match else None
+
+
+@contextlib.contextmanager
+def _workers_python(chosen: str | None) -> Iterator[None]:
+    # Spark reads the variable when the context starts; where it isn't set, executors take the first python3 on the
+    # PATH, which need not have pyarrow.
+    if "PYSPARK_PYTHON" in os.environ:
+        yield
+        return
+    os.environ["PYSPARK_PYTHON"] = chosen or sys.executable
+    try:
+        yield
+    finally:
+        del os.environ["PYSPARK_PYTHON"]
+
+
+def _warn_ignored(session: SparkSession, master: str | None, conf: Mapping[str, str]) -> None:
+    asked = {**({"spark.master": master} if master else {}), **conf}
+    ignored = [key for key, value in asked.items() if setting(session, key) != value]
+    if ignored:
+        warnings.warn(
+            f"a Spark session is active and is used as it is; ignored: {', '.join(sorted(ignored))}. "
+            "To have them, stop it first: spark.stop()",
+            stacklevel=3,
+        )

@@ -1,0 +1,230 @@
+"""MLflow's tracking, set up for a Spark session and put back again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from aml_spark import session
+from aml_spark.errors import WorkspaceError
+from aml_spark.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_logger = logging.getLogger(__name__)
+
+# What MLflow itself writes when it is set up, and what it takes from a parent process.
+_VARIABLES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_RUN_CONTEXT",
+    "_MLFLOW_SERVER_ARTIFACT_ROOT",
+)
+_in_force: list[Tracking] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tracking:
+    """MLflow as `configure` set it up; also a context manager.
+
+    Args:
+        workspace: where runs go.
+        registry_uri: where models are registered.
+        experiment: name of the experiment; None for MLflow's own choice.
+        tags: what each run gets.
+    """
+
+    workspace: Workspace
+    registry_uri: str
+    experiment: str | None
+    tags: Mapping[str, str]
+    _arguments: tuple[object, ...] = field(repr=False)
+    _before: _State = field(repr=False)
+
+    def restore(self) -> None:
+        """Put MLflow back as it was before `configure`; a second call does nothing.
+
+        What was configured after this one and not yet restored is undone with it.
+        """
+        if not any(tracking is self for tracking in _in_force):
+            return
+        while _in_force.pop() is not self:
+            pass
+        self._before.restore()
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.restore()
+
+
+def configure(
+    spark: SparkSession | None = None,
+    workspace: Workspace | str | os.PathLike[str] | None = None,
+    experiment: str | None = None,
+    registry: str | None = None,
+    autolog: bool = True,
+    tags: Mapping[str, str] | None = None,
+) -> Tracking:
+    """Set MLflow up in this process: from now on plain `mlflow.start_run()` logs to the workspace.
+
+    Each new run is tagged with Spark's version, master and application id, Delta's version, on Databricks the cluster
+    and the notebook, and with your tags; MLflow itself adds user, source and git commit. A run id that was inherited
+    by `MLFLOW_RUN_ID` is set aside, so that `start_run()` doesn't go on with somebody else's run, except inside an
+    Azure ML job, which owns that run. A second call with the same arguments changes nothing.
+
+    Args:
+        spark: the session to take tags from; None takes the active one, if any.
+        workspace: a `Workspace`, or what `Workspace.find` takes: None looks at the environment, for a config.json,
+            at Databricks, and ends at `./mlworkspace`.
+        experiment: name of the experiment, made where it doesn't exist; None leaves the choice to MLflow.
+        registry: registry URI where it isn't the workspace's own.
+        autolog: whether `mlflow.autolog()` is switched on. False leaves autologging as it is.
+        tags: more tags for each run.
+
+    Raises:
+        WorkspaceError: not a workspace, or one that doesn't answer.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    target = Workspace.find(workspace)
+    registry_uri = registry or target.registry_uri
+    spark = spark if spark is not None else session.active_session()
+    run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
+    arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())))
+    if _in_force and _in_force[-1]._arguments == arguments and mlflow.get_tracking_uri() == target.tracking_uri:
+        return _in_force[-1]
+    tracking = Tracking(
+        workspace=target,
+        registry_uri=registry_uri,
+        experiment=experiment,
+        tags=run_tags,
+        _arguments=arguments,
+        _before=_State.now(),
+    )
+    _in_force.append(tracking)
+    try:
+        _set_up(target, registry_uri, experiment, run_tags)
+        if autolog:
+            # Spark's own data source logging needs a JVM listener, which only Databricks brings.
+            mlflow.autolog(silent=True, exclude_flavors=None if session.on_databricks() else ["spark"])
+    except (MlflowException, ImportError, OSError) as error:
+        tracking.restore()
+        if isinstance(error, ImportError) and target.folder is not None:
+            raise WorkspaceError(
+                "a local workspace needs all of mlflow, and only mlflow-skinny is installed",
+                hint="pip install 'aml-spark[local]'",
+            ) from error
+        raise WorkspaceError(
+            f"the workspace {target!r} doesn't answer ({type(error).__name__})",
+            hint="aml-spark doctor shows what is missing",
+        ) from error
+    except BaseException:
+        tracking.restore()
+        raise
+    return tracking
+
+
+def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: Mapping[str, str]) -> None:
+    import mlflow
+    from mlflow.tracking import fluent
+
+    moved = mlflow.get_tracking_uri() != target.tracking_uri
+    if target.artifact_root is not None:
+        Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
+        # The only way to tell an SQLite store where artifacts go that are logged to experiments of other names.
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = target.artifact_root
+    mlflow.set_tracking_uri(target.tracking_uri)
+    mlflow.set_registry_uri(registry_uri)
+    if moved:  # an experiment of another store means nothing in this one
+        fluent._active_experiment_id = None
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    inherited = os.environ.get("MLFLOW_RUN_ID")
+    if inherited and inherited != os.environ.get("AZUREML_RUN_ID"):
+        _logger.warning("MLFLOW_RUN_ID=%s was inherited and is set aside: start_run() makes a new run", inherited)
+        del os.environ["MLFLOW_RUN_ID"]
+    if experiment is not None:
+        if target.artifact_root is not None and mlflow.get_experiment_by_name(experiment) is None:
+            mlflow.create_experiment(experiment, str(Path(target.artifact_root, experiment.replace("/", "_"))))
+        mlflow.set_experiment(experiment)
+    context = json.loads(os.environ.get("MLFLOW_RUN_CONTEXT") or "{}")
+    os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({**context, **tags})
+
+
+def _session_tags(spark: SparkSession) -> dict[str, str]:
+    found = {
+        "spark.version": spark.version,
+        "spark.master": session.setting(spark, "spark.master"),
+        "spark.app.id": session.setting(spark, "spark.app.id"),
+        "delta.version": session.delta_version(),
+    }
+    if session.on_databricks():
+        from mlflow.utils import databricks_utils
+
+        found["databricks.runtime"] = os.environ["DATABRICKS_RUNTIME_VERSION"]
+        found["databricks.cluster_id"] = session.setting(spark, "spark.databricks.clusterUsageTags.clusterId")
+        try:
+            found["databricks.notebook_path"] = databricks_utils.get_notebook_path()
+        except Exception:  # a job of plain Python files has no notebook
+            _logger.debug("no notebook path", exc_info=True)
+    return {key: str(value) for key, value in found.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """What `configure` changes in MLflow and the environment."""
+
+    environ: Mapping[str, str | None]
+    tracking_uri: str | None
+    registry_uri: str | None
+    experiment_id: str | None
+    autologging: Mapping[str, Any]
+
+    @classmethod
+    def now(cls) -> _State:
+        from mlflow.tracking import fluent
+        from mlflow.tracking._model_registry import utils as registry
+        from mlflow.tracking._tracking_service import utils as tracking
+        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
+
+        return cls(
+            environ={name: os.environ.get(name) for name in _VARIABLES},
+            tracking_uri=tracking._tracking_uri,
+            registry_uri=registry._registry_uri,
+            experiment_id=fluent._active_experiment_id,
+            autologging=copy.deepcopy(AUTOLOGGING_INTEGRATIONS),
+        )
+
+    def restore(self) -> None:
+        import mlflow
+        from mlflow.tracking import fluent
+        from mlflow.tracking._model_registry import utils as registry
+        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
+
+        mlflow.set_tracking_uri(self.tracking_uri)  # type: ignore[arg-type]  # None is how it starts
+        registry._registry_uri = self.registry_uri  # type: ignore[assignment]  # MLflow's None has no type
+        fluent._active_experiment_id = self.experiment_id  # type: ignore[assignment]
+        if dict(AUTOLOGGING_INTEGRATIONS) != dict(self.autologging):
+            mlflow.autolog(disable=True, silent=True)  # also for libraries that are imported later
+            for name, config in self.autologging.items():
+                AUTOLOGGING_INTEGRATIONS[name] = copy.deepcopy(config)
+        for name, value in self.environ.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
