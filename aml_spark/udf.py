@@ -204,7 +204,8 @@ def _as_udf(function: Callable[..., Any], returns: DataType, version: tuple[int,
         if version >= (4, 1):
             from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 
-            return cast("Callable[..., Column]", arrow_udf(function, returns, ArrowUDFType.SCALAR_ITER))
+            make: Any = arrow_udf
+            return cast("Callable[..., Column]", make(function, returns, ArrowUDFType.SCALAR_ITER))
         from pyspark.sql.pandas.functions import PandasUDFType, pandas_udf
 
         def in_pandas(batches: Iterator[Any]) -> Iterator[Any]:
@@ -217,8 +218,8 @@ def _as_udf(function: Callable[..., Any], returns: DataType, version: tuple[int,
                 else:
                     yield array.to_pandas()
 
-        kind = PandasUDFType.SCALAR_ITER
-        return cast("Callable[..., Column]", pandas_udf(in_pandas, returns, kind))  # type: ignore[call-overload]
+        make = pandas_udf
+        return cast("Callable[..., Column]", make(in_pandas, returns, PandasUDFType.SCALAR_ITER))
 
 
 def _inputs(metadata: Model) -> tuple[list[dict[str, Any]] | None, bool]:

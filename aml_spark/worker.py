@@ -83,10 +83,10 @@ def _columns(batch: Any, spec: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     parts = batch if isinstance(batch, tuple) else (batch,)
     inputs = spec["inputs"]
     if len(parts) == 1 and isinstance(parts[0], pd.DataFrame):
-        given = {str(name): pa.Array.from_pandas(parts[0][name]) for name in parts[0].columns}
+        given = {str(name): _from_pandas(parts[0][name]) for name in parts[0].columns}
         rows = len(parts[0])
     else:
-        arrays = [part if isinstance(part, pa.Array) else pa.Array.from_pandas(part) for part in parts]
+        arrays = [part if isinstance(part, pa.Array) else _from_pandas(part) for part in parts]
         rows = len(arrays[0]) if arrays else 0
         if len(arrays) == 1 and pa.types.is_struct(arrays[0].type) and not _takes_struct(inputs):
             given = dict(zip([field.name for field in arrays[0].type], arrays[0].flatten(), strict=True))
@@ -113,6 +113,11 @@ def _columns(batch: Any, spec: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         column["name"]: _to_pandas(given[column["name"]], ARROW_TYPES.get(column["type"]), column["name"])
         for column in wanted
     }, rows
+
+
+def _from_pandas(series: pd.Series[Any]) -> pa.Array:
+    array = pa.array(series, from_pandas=True)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _takes_struct(inputs: Sequence[Mapping[str, Any]] | None) -> bool:
@@ -183,6 +188,13 @@ def to_arrow(prediction: Any, wanted: pa.DataType, rows: int) -> pa.Array:
     Raises:
         PredictionError: another number of predictions, or values that the type can't hold.
     """
+    try:
+        return _to_arrow(prediction, wanted, rows)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise PredictionError(f"gave a {type(prediction).__name__} that makes no {wanted} for {rows} rows") from None
+
+
+def _to_arrow(prediction: Any, wanted: pa.DataType, rows: int) -> pa.Array:
     if hasattr(prediction, "toarray"):  # scipy's sparse matrices
         prediction = prediction.toarray()
     if isinstance(prediction, Mapping):
@@ -196,13 +208,17 @@ def to_arrow(prediction: Any, wanted: pa.DataType, rows: int) -> pa.Array:
             return _struct(prediction, wanted)
         else:
             prediction = pd.DataFrame(dict(prediction))
-    count = len(prediction) if hasattr(prediction, "__len__") and np.ndim(prediction) != 0 else 1
-    if isinstance(prediction, str) or (count == 1 and np.ndim(prediction) == 0):
+    if (
+        isinstance(prediction, (str, bytes))
+        or not hasattr(prediction, "__len__")
+        or getattr(prediction, "ndim", 1) == 0
+    ):
         prediction = [prediction]
+    count = len(prediction)
     if count != rows:
         raise PredictionError(f"gave {count} predictions for {rows} rows")
     if isinstance(prediction, pd.DataFrame):
-        prediction.columns = [str(name) for name in prediction.columns]
+        prediction = prediction.set_axis([str(name) for name in prediction.columns], axis=1)
         if pa.types.is_struct(wanted):
             return _struct({name: prediction[name] for name in prediction.columns}, wanted)
         if pa.types.is_list(wanted) and not (
@@ -247,7 +263,15 @@ def _array(values: Any, wanted: pa.DataType) -> pa.Array:
         values = list(values)
     try:
         # A NaN of numpy's stays NaN; None and pandas' NA become null.
-        array = pa.array([_plain(value) for value in values] if isinstance(values, (list, tuple)) else values)
+        if isinstance(values, (list, tuple)):
+            values = [_plain(value) for value in values]
+            if pa.types.is_string(wanted):  # pandas marks a missing text as NaN
+                values = [None if isinstance(value, float) and np.isnan(value) else value for value in values]
+        array = pa.array(values)
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        if pa.types.is_list(wanted) and not pa.types.is_list(array.type) and not pa.types.is_null(array.type):
+            array = pa.array([None if value is None else [value] for value in array.to_pylist()])
         if array.type == wanted:
             return array
         if pa.types.is_string(wanted) and not pa.types.is_string(array.type) and not _is_text(array.type):
@@ -278,6 +302,8 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, np.ndarray):
         return [_plain(part) for part in value] if value.dtype == object or value.ndim > 1 else value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -292,6 +318,7 @@ def _model_failure(error: BaseException, spec: Mapping[str, Any], doing: str = "
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != __file__
     ]
-    return f"the model {spec['label']!r} couldn't {doing}{where}: {type(error).__name__} at " + " < ".join(
-        reversed(frames[-6:])
-    )
+    what = type(error).__name__
+    if isinstance(error, ImportError) and error.name:
+        what += f" ({error.name})"
+    return f"the model {spec['label']!r} couldn't {doing}{where}: {what} at " + " < ".join(reversed(frames[-6:]))

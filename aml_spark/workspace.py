@@ -86,6 +86,8 @@ class Workspace:
         return f"Workspace({', '.join(f'{name}={masked(value)!r}' for name, value in values if value is not None)})"
 
     def __post_init__(self) -> None:
+        if self.folder and "?" in self.folder:
+            raise WorkspaceError(f"the folder {self.folder!r} has a '?', which SQLite's URIs can't hold")
         if self.uri or self.folder:
             return
         for field, (pattern, expected) in _FIELDS.items():
@@ -95,6 +97,8 @@ class Workspace:
             if not pattern.fullmatch(value):
                 raise WorkspaceError(f"{field} is {value!r}; expected {expected}")
         if self.region is not None:
+            if not isinstance(self.region, str):
+                raise WorkspaceError(f"region is {self.region!r}; expected a text such as 'westeurope'")
             region = re.sub(r"[\s_-]", "", self.region).lower()  # "West Europe" is how the portal writes it
             object.__setattr__(self, "region", region)
             if self.host is None:
@@ -161,7 +165,10 @@ class Workspace:
         """
         if _ARM_ID.fullmatch(uri):
             return cls(**_arm_fields(uri, uri), region=region)
-        parts = urlsplit(uri)
+        try:
+            parts = urlsplit(uri)
+        except ValueError as error:
+            raise WorkspaceError(f"{masked(uri)!r} can't be read as a URI: {error}") from None
         mlflow_path = _MLFLOW_PATH.fullmatch(parts.path)
         if parts.scheme == "azureml" or (parts.scheme == "https" and mlflow_path):
             if not mlflow_path:
@@ -215,7 +222,9 @@ class Workspace:
         endpoint = env.get("AZUREML_SERVICE_ENDPOINT")
         try:
             return cls(
-                **values, region=env.get("AZUREML_REGION"), host=urlsplit(endpoint).netloc or None if endpoint else None
+                **values,
+                region=env.get("AZUREML_REGION") or None,
+                host=urlsplit(endpoint).netloc or None if endpoint else None,
             )
         except WorkspaceError as error:
             raise WorkspaceError(f"from AZUREML_* variables: {error.message}", hint=error.hint) from None
@@ -233,6 +242,8 @@ class Workspace:
             return value
         if value is not None:
             text = os.fspath(value)
+            if not text:
+                raise WorkspaceError("the workspace is ''; expected a folder, a URI or a config.json")
             if "://" in text or text == "databricks" or _ARM_ID.fullmatch(text) or re.match(r"\w+:/", text):
                 return cls.from_uri(text)
             return cls.from_config(text) if text.endswith(".json") else cls.local(text)
@@ -292,8 +303,8 @@ class Workspace:
 
 
 def masked(uri: str) -> str:
-    """A URI without the password or token that it may carry."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", uri)
+    """A URI without the passwords and tokens that it may carry."""
+    return re.sub(r"([?&][^=&]*=)[^&]*", r"\1***", re.sub(r"(?<=://)\S*@", "***@", uri))
 
 
 def _config_files(folder: Path, *, upwards: bool) -> Iterator[Path]:

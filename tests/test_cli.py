@@ -1,0 +1,279 @@
+"""The command line: arguments in, exit codes and tables out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import aml_spark
+from aml_spark import cli
+from aml_spark.errors import (
+    AmlSparkError,
+    ArgumentError,
+    ModelNotFoundError,
+    ScoringError,
+    SessionError,
+    TableError,
+    WorkspaceError,
+)
+
+COMMANDS = ["app", "demo", "doctor", "score"]
+SCORE = ["score", "--model", "models:/delay/1", "--source", "./source", "--target", "./target"]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "_MLFLOW_", "AZUREML_", "DATABRICKS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("aml_spark")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+def _invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def _run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+# Help
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_lists_the_commands(option: str) -> None:
+    result = _invoke(option)
+    assert result.exit_code == 0
+    assert sorted(cli.main.commands) == COMMANDS
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str, option: str) -> None:
+    result = _invoke(command, option)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main {command}")
+
+
+def test_every_option_of_score_says_what_it_is_for() -> None:
+    for parameter in cli.main.commands["score"].params:
+        assert getattr(parameter, "help", None), parameter.name
+
+
+def test_the_version_is_the_packages() -> None:
+    result = _invoke("--version")
+    assert result.exit_code == 0
+    assert aml_spark.__version__ in result.stdout
+
+
+def test_help_needs_neither_spark_nor_mlflow(tmp_path: Path) -> None:
+    code = """
+import sys
+from aml_spark.cli import main
+try:
+    main(["score", "--help"])
+except SystemExit as ended:
+    assert not ended.code
+print(sorted({"mlflow", "pyspark", "pandas", "numpy", "pyarrow"} & set(sys.modules)), file=sys.stderr)
+"""
+    assert _run("-c", code, cwd=tmp_path).stderr.strip() == "[]"
+
+
+def test_the_installed_command_is_this_one() -> None:
+    (found,) = entry_points(group="console_scripts", name="aml-spark")
+    assert found.load() is cli.main
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--unknown"], "--unknown"),
+        (["unknown"], "unknown"),
+        (["score"], "--model"),
+        (SCORE[:-2], "--target"),
+        ([*SCORE, "--unknown"], "--unknown"),
+        ([*SCORE, "more"], "more"),
+        ([*SCORE, "--mode", "some"], "some"),
+        ([*SCORE, "--conf", "spark.master"], "'spark.master'; expected KEY=VALUE"),
+        ([*SCORE, "--conf", "a=b", "--conf", "c"], "'c'; expected KEY=VALUE"),
+        ([*SCORE, "--conf", "=b"], "'=b'; expected KEY=VALUE"),
+        ([*SCORE, "--conf"], "--conf"),
+        ([*SCORE, "--workspace", "sqllite:///m.db"], "did you mean 'sqlite'?"),
+        ([*SCORE, "--workspace", "azureml://example.com/mlflow"], "tracking URI"),
+        ([*SCORE, "--workspace", "missing.json"], "missing.json"),
+        ([*SCORE, "--workspace", "http://[::1"], "http://[::1"),
+        (["doctor", "--unknown"], "--unknown"),
+        (["app", "more"], "more"),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_are_named_on_standard_error(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "")  # without Java no Spark starts here, whatever is let through
+    result = _invoke(*arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_nothing_is_made_when_the_arguments_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "")
+    _invoke(*SCORE, "--conf", "nonsense")
+    _invoke(*SCORE, "--workspace", "sqllite:///m.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_folder_for_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = _invoke("demo", "--out", "file")
+    assert result.exit_code == 2
+    assert "is a file" in result.stderr
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (AmlSparkError, 1),
+        (ModelNotFoundError, 1),
+        (TableError, 1),
+        (SessionError, 1),
+        (ScoringError, 1),
+        (ArgumentError, 2),
+        (WorkspaceError, 2),
+    ],
+)
+def test_an_error_of_ours_becomes_a_message_and_an_exit_code(kind: type[AmlSparkError], code: int) -> None:
+    @cli.main.command("fail")
+    def fail() -> None:
+        raise kind("it broke", hint="mend it")
+
+    try:
+        result = _invoke("fail")
+    finally:
+        del cli.main.commands["fail"]
+    assert result.exit_code == code
+    assert result.stderr == "aml-spark: it broke\nHint: mend it\n"
+    assert result.stdout == ""
+
+
+def test_an_error_without_hint_is_one_line() -> None:
+    @cli.main.command("fail")
+    def fail() -> None:
+        raise AmlSparkError("it broke")
+
+    try:
+        assert _invoke("fail").stderr == "aml-spark: it broke\n"
+    finally:
+        del cli.main.commands["fail"]
+
+
+def test_an_error_of_nobodys_is_not_hidden() -> None:
+    @cli.main.command("fail")
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    try:
+        assert isinstance(_invoke("fail").exception, ZeroDivisionError)
+    finally:
+        del cli.main.commands["fail"]
+
+
+# doctor
+
+
+def test_doctors_json_is_one_object_on_standard_output() -> None:
+    result = _invoke("doctor", "--json")
+    assert len(result.stdout.splitlines()) == 1
+    told = json.loads(result.stdout)
+    assert isinstance(told, dict)
+    assert set(told) == {"ok", "findings"}
+    assert result.exit_code == (0 if told["ok"] else 1)
+
+
+def test_doctors_json_is_alone_also_with_verbose(tmp_path: Path) -> None:
+    done = _run("-m", "aml_spark", "--verbose", "doctor", "--json", cwd=tmp_path)
+    assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_doctors_table_has_a_line_for_each_finding() -> None:
+    told = json.loads(_invoke("doctor", "--json").stdout)
+    lines = _invoke("doctor").stdout.splitlines()
+    for finding in told["findings"]:
+        (line,) = [line for line in lines if line[2:].startswith(f"{finding['what']} ")]
+        assert line[0] == ("✓" if finding["ok"] else "✗" if finding["needed"] else "–")
+        assert finding["found"] in line
+
+
+def test_doctor_fails_where_the_workspace_is_not_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqllite:///m.db")
+    result = _invoke("doctor")
+    assert result.exit_code == 1
+    assert "did you mean 'sqlite'?" in result.stdout
+
+
+# app
+
+
+def test_app_prints_a_file_that_is_there(tmp_path: Path) -> None:
+    done = _run("-m", "aml_spark", "app", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert Path(line).is_absolute()
+    assert Path(line).is_file()
+    assert _invoke("app").stdout == done.stdout
+
+
+def test_the_file_that_app_prints_runs_as_a_script_from_anywhere(tmp_path: Path) -> None:
+    file = _invoke("app").stdout.strip()
+    done = _run(file, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: aml-spark ")
+    again = _run(file, "app", cwd=tmp_path)
+    assert again.stdout.strip() == file
+
+
+def test_the_script_and_the_module_take_the_same_arguments(tmp_path: Path) -> None:
+    file = _invoke("app").stdout.strip()
+    for arguments in (["score", "--help"], ["score", "--unknown"]):
+        script, ran = _run(file, *arguments, cwd=tmp_path), _run("-m", "aml_spark", *arguments, cwd=tmp_path)
+        assert (script.returncode, script.stdout, script.stderr) == (ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_the_script_keeps_its_folder_out_of_the_way_of_other_modules(tmp_path: Path) -> None:
+    # Run as a file, Python puts the file's folder first: `import table` must not find ours.
+    code = f"""
+import runpy, sys
+sys.path.insert(0, {str(Path(cli.__file__).parent)!r})
+sys.argv = ["app", "--version"]
+try:
+    runpy.run_path({_invoke("app").stdout.strip()!r}, run_name="__main__")
+except SystemExit:
+    pass
+import importlib.util
+print(importlib.util.find_spec("ledger"))
+"""
+    assert _run("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == "None"

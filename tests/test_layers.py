@@ -1,0 +1,100 @@
+"""The architecture, held by an AST walk: imports point down only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aml_spark
+
+FOLDER = Path(aml_spark.__file__).parent
+LAYERS = [
+    {"errors", "workspace"},
+    {"session", "tracking", "model", "table", "progress"},
+    {"udf", "ledger"},
+    {"scoring", "doctor"},
+    {"cli", "demo", "__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+BESIDE = {"__init__", "worker"}
+# Which modules of its own layer a module may import.
+SAME_LAYER = {0: {"errors"}, 1: {"session"}, 2: set[str](), 3: set[str](), 4: {"cli", "demo"}}
+WORKER_USERS = {"udf"}
+MOST_LINES = 400
+
+MODULES = sorted(file.stem for file in FOLDER.glob("*.py"))
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all that is imported, also inside functions; ours in full, such as `aml_spark.table`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            home = ".".join(filter(None, ["aml_spark" if node.level else None, node.module]))
+            if home == "aml_spark":
+                yield from (f"aml_spark.{alias.name}" for alias in node.names)
+            else:
+                yield home
+
+
+def _ours(tree: ast.AST) -> set[str]:
+    """Names of our modules that are imported; of the package itself `__init__`."""
+    found = {name for name in _imports(tree) if name.split(".")[0] == "aml_spark"}
+    return {[*name.split("."), "__init__"][1] for name in found} - {"__version__"}
+
+
+def test_the_table_holds_every_module_and_no_other() -> None:
+    assert set(MODULES) == LEVEL.keys() | BESIDE
+    assert not [path for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - BESIDE))
+def test_imports_point_down_only(module: str) -> None:
+    level = LEVEL[module]
+    below = {name for name, its_level in LEVEL.items() if its_level < level}
+    allowed = below | SAME_LAYER[level] | ({"worker"} if module in WORKER_USERS else set())
+    if module == "demo":  # written as a user would write it
+        allowed.add("__init__")
+    assert _ours(_tree(module)) - {module} <= allowed
+
+
+def test_the_package_imports_its_modules_only_for_type_checkers() -> None:
+    tree = _tree("__init__")
+    guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    assert guarded
+    tree.body = [node for node in tree.body if node not in guarded]
+    assert not _ours(tree)
+    assert {name.split(".")[0] for name in _imports(tree)} <= sys.stdlib_module_names
+
+
+def test_the_worker_imports_nothing_of_ours() -> None:
+    assert not _ours(_tree("worker"))
+
+
+@pytest.mark.parametrize("module", sorted(LAYERS[0]))
+def test_the_lowest_layer_imports_the_standard_library_only(module: str) -> None:
+    foreign = {name.split(".")[0] for name in _imports(_tree(module))} - sys.stdlib_module_names
+    assert foreign <= {"aml_spark"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"session"}))
+def test_only_session_touches_the_jvm(module: str) -> None:
+    inner = {"sparkContext", "_jvm", "_jsc", "_sc", "_jsparkSession", "_active_spark_context"}
+    names = {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)}
+    names |= {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant) and node.value in inner}
+    assert not names & inner
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_one_go(module: str) -> None:
+    lines = (FOLDER / f"{module}.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MOST_LINES

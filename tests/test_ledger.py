@@ -1,0 +1,207 @@
+"""What a target's history says is due."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from aml_spark.ledger import Entry, Ledger, digest
+from aml_spark.table import Commit
+
+A = Entry(
+    attempt="11111111-1111-1111-1111-111111111111",
+    sequence=7,
+    source="flights",
+    source_id="source-guid",
+    source_version=3,
+    model="delay",
+    model_version="1",
+    model_uri="models:/delay/1",
+    model_digest="a" * 64,
+    run_id="run",
+    spec="spec",
+    library="0.1.0",
+)
+B = replace(A, attempt="2", sequence=8, model_version="2", model_uri="models:/delay/2", model_digest="b" * 64)
+
+
+def _commit(version: int, operation: str = "WRITE", entry: Entry | None = None, metadata: str | None = None) -> Commit:
+    return Commit(version=version, operation=operation, metadata=entry.to_json() if entry else metadata, rows=1)
+
+
+def _history(*oldest_first: tuple[str, Entry | None]) -> list[Commit]:
+    commits = [_commit(version, operation, entry) for version, (operation, entry) in enumerate(oldest_first)]
+    return commits[::-1]
+
+
+def _again(entry: Entry) -> Entry:
+    return replace(entry, attempt="another", sequence=99)
+
+
+def test_an_entry_survives_json() -> None:
+    assert Entry.from_json(A.to_json()) == A
+
+
+def test_an_entry_of_an_unregistered_model_survives_json() -> None:
+    entry = replace(A, model=None, model_version=None, run_id=None)
+    assert Entry.from_json(entry.to_json()) == entry
+
+
+def test_an_entry_is_one_json_object_under_our_name() -> None:
+    assert json.loads(A.to_json()) == {"aml_spark": asdict(A)}
+
+
+def test_an_entry_with_fields_of_a_later_version_is_read() -> None:
+    text = json.dumps({"aml_spark": {**asdict(A), "later": 1}, "other": 2})
+    assert Entry.from_json(text) == A
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "nightly load",
+        "null",
+        "5",
+        '"aml_spark"',
+        "[]",
+        '["aml_spark"]',
+        "{}",
+        '{"aml_spark": null}',
+        '{"aml_spark": []}',
+        '{"aml_spark": "x"}',
+        '{"aml_spark": {"attempt": "1"}}',
+        '{"other": {}}',
+        "{",
+    ],
+)
+def test_metadata_of_others_is_no_entry(text: str | None) -> None:
+    assert Entry.from_json(text) is None
+
+
+def test_a_table_without_history_holds_nothing() -> None:
+    ledger = Ledger.of([])
+    assert (ledger.entry, ledger.version, tuple(ledger.changed_since)) == (None, None, ())
+    assert not ledger.holds(A)
+
+
+def test_a_table_written_by_others_holds_nothing() -> None:
+    ledger = Ledger.of([_commit(1, metadata='{"job": 5}'), _commit(0, "CREATE TABLE")])
+    assert ledger.entry is None
+    assert not ledger.holds(A)
+
+
+def test_the_same_work_is_not_due_again() -> None:
+    ledger = Ledger.of(_history(("WRITE", A)))
+    assert (ledger.entry, ledger.version) == (A, 0)
+    assert ledger.holds(_again(A))
+
+
+@pytest.mark.parametrize(
+    "operation", ["OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ANALYZE", "UPGRADE PROTOCOL"]
+)
+def test_an_operation_that_keeps_the_rows_leaves_nothing_due(operation: str) -> None:
+    ledger = Ledger.of(_history(("WRITE", A), (operation, None)))
+    assert ledger.holds(_again(A))
+    assert ledger.version == 0
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["RESTORE", "WRITE", "DELETE", "UPDATE", "MERGE", "TRUNCATE", "STREAMING UPDATE", "CREATE OR REPLACE TABLE", "NEW"],
+)
+def test_an_operation_that_changes_rows_makes_scoring_due(operation: str) -> None:
+    ledger = Ledger.of(_history(("WRITE", A), (operation, None)))
+    assert tuple(ledger.changed_since) == (operation,)
+    assert not ledger.holds(_again(A))
+
+
+def test_keeping_operations_after_a_change_do_not_hide_it() -> None:
+    assert not Ledger.of(_history(("WRITE", A), ("DELETE", None), ("OPTIMIZE", None))).holds(A)
+
+
+def test_changes_before_our_commit_do_not_count() -> None:
+    ledger = Ledger.of(_history(("WRITE", None), ("DELETE", None), ("WRITE", A)))
+    assert ledger.holds(_again(A))
+    assert ledger.version == 2
+
+
+def test_scoring_again_after_a_change_puts_it_right() -> None:
+    history = _history(("WRITE", A), ("DELETE", None), ("WRITE", replace(A, attempt="2", sequence=8)))
+    assert Ledger.of(history).holds(_again(A))
+
+
+def test_model_a_after_model_b_is_due_again() -> None:
+    ledger = Ledger.of(_history(("WRITE", A), ("WRITE", B)))
+    assert ledger.entry == B
+    assert ledger.holds(_again(B))
+    assert not ledger.holds(_again(A))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("source_id", "x"),
+        ("source_version", 4),
+        ("model", "x"),
+        ("model_version", "2"),
+        ("model_digest", "x"),
+        ("spec", "x"),
+    ],
+)
+def test_a_difference_in_what_decides_the_rows_is_other_work(name: str, value: Any) -> None:
+    other = replace(A, **{name: value})
+    assert not A.same_work(other)
+    assert not Ledger.of(_history(("WRITE", A))).holds(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attempt", "x"),
+        ("sequence", 1),
+        ("source", "/renamed"),
+        ("model_uri", "models:/delay@champion"),
+        ("run_id", None),
+        ("library", "9"),
+    ],
+)
+def test_a_difference_in_anything_else_is_the_same_work(name: str, value: Any) -> None:
+    assert A.same_work(replace(A, **{name: value}))
+
+
+def test_the_sequence_starts_at_one() -> None:
+    assert Ledger().next_sequence(None) == 1
+
+
+def test_the_sequence_goes_on_from_our_last_commit() -> None:
+    assert Ledger.of(_history(("WRITE", A))).next_sequence(0) == A.sequence + 1
+    # also after others wrote, whatever the table's version
+    assert Ledger.of(_history(("WRITE", A), *[("WRITE", None)] * 40)).next_sequence(40) == A.sequence + 1
+
+
+def test_the_sequence_of_a_table_without_our_commits_is_above_its_version() -> None:
+    assert Ledger.of([_commit(12)]).next_sequence(12) == 13
+    assert Ledger.of([_commit(0)]).next_sequence(0) == 1
+
+
+@pytest.mark.parametrize("foreign", [1, 2, 5])
+def test_the_sequence_keeps_rising_when_our_commits_left_the_history(foreign: int) -> None:
+    # The worst case: all commits but the last few were ours, from the table's first on.
+    sequence = 0
+    for version in range(10):
+        ledger = Ledger.of([_commit(version - 1, entry=replace(A, sequence=sequence))]) if version else Ledger()
+        sequence = ledger.next_sequence(version - 1 if version else None)
+    newest = 9 + foreign
+    trimmed = Ledger.of([_commit(newest - number) for number in range(foreign)])
+    assert trimmed.next_sequence(newest) > sequence
+
+
+def test_a_digest_depends_on_the_values_and_not_on_their_order() -> None:
+    assert digest({"a": 1, "b": [2, None]}) == digest({"b": [2, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": "1"})
+    assert len(digest({})) == 64

@@ -1,0 +1,281 @@
+"""Scoring a Delta table into a Delta table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from models import register_sum
+
+import aml_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+@pytest.fixture
+def source(spark: SparkSession, tmp_path: Path) -> str:
+    path = str(tmp_path / "source")
+    numbers = spark.range(50).selectExpr("id", "double(id) x", "double(id % 7) y", "id % 2 = 0 even")
+    numbers.write.format("delta").save(path)
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    return str(tmp_path / "target")
+
+
+def rows(spark: SparkSession, table: str) -> list[Any]:
+    return sorted(tuple(row) for row in spark.read.format("delta").load(table).collect())
+
+
+def versions(spark: SparkSession, table: str) -> int:
+    return int(spark.sql(f"DESCRIBE HISTORY delta.`{table}`").count())
+
+
+def append(spark: SparkSession, table: str, number: int) -> None:
+    row = spark.range(number, number + 1).selectExpr("id", "double(id) x", "double(id % 7) y", "id % 2 = 0 even")
+    row.write.format("delta").mode("append").save(table)
+
+
+@pytest.mark.every_kind
+@pytest.mark.oldest
+def test_every_row_is_scored_once_in_one_commit_with_its_lineage(spark: SparkSession, source: str, target: str) -> None:
+    version = register_sum("once", 10.0, alias="champion")
+    result = aml_spark.score(
+        spark, model="models:/once@champion", source=source, target=target, key=["id"], columns=["x"], where="even"
+    )
+    assert (result.rows, result.model_version, result.source_version) == (25, version, 0)
+    assert (result.target_version, result.skipped) == (0, False)
+    assert rows(spark, target) == [(i, float(i), i + i % 7 + 10.0, version) for i in range(0, 50, 2)]
+    assert spark.read.format("delta").load(target).columns == ["id", "x", "prediction", "model_version"]
+    told = spark.sql(f"DESCRIBE HISTORY delta.`{target}`").collect()
+    lineage = json.loads(told[0]["userMetadata"])["aml_spark"]
+    assert len(told) == 1
+    assert (lineage["source"], lineage["source_version"]) == (source, 0)
+    assert (lineage["model"], lineage["model_version"]) == ("once", version)
+    assert lineage["library"] == aml_spark.__version__
+    assert len(lineage["model_digest"]) == 64
+    assert len(lineage["run_id"]) == 32
+
+
+@pytest.mark.every_kind
+def test_the_same_work_is_skipped_until_source_model_or_target_change(
+    spark: SparkSession, source: str, target: str
+) -> None:
+    def run(model: str = "models:/again@champion", **more: Any) -> aml_spark.ScoreResult:
+        return aml_spark.score(spark, model=model, source=source, target=target, **more)
+
+    register_sum("again", 1.0, alias="champion")
+    assert not run().skipped
+    skipped = run()
+    assert (skipped.skipped, skipped.rows, skipped.target_version) == (True, 0, 0)
+    assert versions(spark, target) == 1
+    assert not run(force=True).skipped
+    spark.sql(f"OPTIMIZE delta.`{target}`").collect()
+    assert run().skipped
+    append(spark, source, 50)
+    grown = run()
+    assert (grown.skipped, grown.rows, grown.source_version) == (False, 51, 1)
+    register_sum("again", 2.0, alias="champion")
+    assert run().model_version == "2"
+    back = run("models:/again/1")
+    assert (back.skipped, back.model_version) == (False, "1")
+    assert {row[-1] for row in rows(spark, target)} == {"1"}
+    spark.sql(f"DELETE FROM delta.`{target}` WHERE id < 10").collect()
+    assert run("models:/again/1").rows == 51
+    spark.sql(f"RESTORE TABLE delta.`{target}` TO VERSION AS OF 0").collect()
+    assert run("models:/again/1").rows == 51
+    assert len(rows(spark, target)) == 51
+
+
+@pytest.mark.every_kind
+def test_tables_by_name_keep_their_properties(spark: SparkSession, tracking: Any) -> None:
+    register_sum("named")
+    spark.range(5).selectExpr("id", "double(id) x", "double(1) y").write.format("delta").saveAsTable("named_source")
+    try:
+        arguments: dict[str, Any] = {"model": "models:/named/1", "source": "named_source", "target": "named_target"}
+        assert aml_spark.score(spark, **arguments).rows == 5
+        spark.sql("ALTER TABLE named_target SET TBLPROPERTIES ('color' = 'blue')")
+        assert aml_spark.score(spark, **arguments).skipped
+        assert aml_spark.score(spark, force=True, **arguments).rows == 5
+        assert spark.table("named_target").count() == 5
+        properties = {row[0]: row[1] for row in spark.sql("SHOW TBLPROPERTIES named_target").collect()}
+        assert properties["color"] == "blue"
+        with pytest.raises(aml_spark.TargetError, match="other arguments"):
+            aml_spark.score(spark, where="id > 2", **arguments)
+        assert aml_spark.score(spark, where="id > 2", overwrite=True, **arguments).rows == 2
+    finally:
+        spark.sql("DROP TABLE IF EXISTS named_target")
+        spark.sql("DROP TABLE IF EXISTS named_source")
+
+
+def test_an_empty_source_gives_an_empty_target(spark: SparkSession, target: str, tmp_path: Path) -> None:
+    register_sum("empty")
+    path = str(tmp_path / "empty")
+    spark.range(0).selectExpr("id", "double(id) x", "double(id) y").write.format("delta").save(path)
+    assert aml_spark.score(spark, model="models:/empty/1", source=path, target=target).rows == 0
+    assert rows(spark, target) == []
+
+
+def test_a_table_that_score_did_not_write_is_refused_unless_overwritten(
+    spark: SparkSession, source: str, target: str
+) -> None:
+    register_sum("refused")
+    spark.range(3).write.format("delta").save(target)
+    with pytest.raises(aml_spark.TargetError, match="nothing in its history"):
+        aml_spark.score(spark, model="models:/refused/1", source=source, target=target)
+    assert rows(spark, target) == [(0,), (1,), (2,)]
+    assert aml_spark.score(spark, model="models:/refused/1", source=source, target=target, overwrite=True).rows == 50
+
+
+def test_a_grown_schema_is_refused_with_the_columns_that_differ(spark: SparkSession, source: str, target: str) -> None:
+    register_sum("grown")
+    arguments: dict[str, Any] = {"model": "models:/grown/1", "source": source, "target": target}
+    aml_spark.score(spark, columns=None, **arguments)
+    spark.sql(f"ALTER TABLE delta.`{target}` ADD COLUMNS (note STRING)")
+    append(spark, source, 50)
+    with pytest.raises(aml_spark.SchemaError, match="'note': has string, gets none"):
+        aml_spark.score(spark, **arguments)
+    assert len(rows(spark, target)) == 50
+
+
+def test_wrong_tables_and_columns_are_refused_before_any_task(
+    spark: SparkSession, source: str, target: str, tmp_path: Path
+) -> None:
+    register_sum("wrong")
+    arguments: dict[str, Any] = {"model": "models:/wrong/1", "source": source, "target": target}
+    parquet = str(tmp_path / "parquet")
+    spark.range(3).write.parquet(parquet)
+    spark.range(3).createOrReplaceTempView("a_view")
+    refusals: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (aml_spark.TableNotFoundError, "isn't a Delta table", {"source": parquet}),
+        (aml_spark.TableNotFoundError, "isn't a Delta table", {"target": parquet}),
+        (aml_spark.TableNotFoundError, "is a view", {"source": "a_view"}),
+        (aml_spark.TableNotFoundError, "doesn't exist", {"source": str(tmp_path / "nothing")}),
+        (aml_spark.TableNotFoundError, "doesn't exist", {"source": "no_such_table"}),
+        (aml_spark.TargetError, "is the source itself", {"target": source + "/"}),
+        (aml_spark.SchemaError, "names 'evn', which the source lacks", {"columns": ["evn"]}),
+        (aml_spark.SchemaError, "isn't a condition", {"where": "no_column > 1"}),
+        (aml_spark.SchemaError, "two columns 'x'", {"prediction": "x"}),
+        (aml_spark.ArgumentError, "key is the text 'id'", {"key": "id"}),
+        (aml_spark.ArgumentError, "expected 'all'", {"mode": "some"}),
+        (aml_spark.ArgumentError, "neither a table name nor a path", {"target": "a table"}),
+        (aml_spark.ModelNotFoundError, "no version", {"model": "models:/wrong/9"}),
+    ]
+    for error, text, change in refusals:
+        with pytest.raises(error, match=text):
+            aml_spark.score(spark, **{**arguments, **change})
+    spark.range(3).selectExpr("double(id) x").write.format("delta").save(str(tmp_path / "narrow"))
+    with pytest.raises(aml_spark.SchemaError, match="needs the columns 'y'"):
+        aml_spark.score(spark, **{**arguments, "source": str(tmp_path / "narrow")})
+    assert not Path(target).exists()
+
+
+@pytest.mark.every_kind
+def test_a_failing_model_leaves_the_target_as_it_was(spark: SparkSession, source: str, target: str) -> None:
+    register_sum("broken")
+    arguments: dict[str, Any] = {"model": "models:/broken/1", "source": source, "target": target}
+    aml_spark.score(spark, **arguments)
+    before = rows(spark, target)
+    append(spark, source, -77123)
+    with pytest.raises(aml_spark.ScoringError, match=r"'broken/1' couldn't score a batch.*ValueError") as caught:
+        aml_spark.score(spark, **arguments)
+    assert "77123" not in str(caught.value)
+    assert rows(spark, target) == before
+    assert versions(spark, target) == 1
+
+
+def test_a_place_that_may_not_be_written_is_named(spark: SparkSession, source: str, tmp_path: Path) -> None:
+    register_sum("locked")
+    if os.geteuid() == 0:  # permissions don't bind root, but nobody makes folders in /sys
+        place = "/sys/aml-spark-target"
+    else:
+        (tmp_path / "locked").mkdir(mode=0o555)
+        place = str(tmp_path / "locked" / "target")
+    with pytest.raises(aml_spark.TableError, match=r"couldn't be written \(DELTA_CANNOT_CREATE_LOG_PATH\)"):
+        aml_spark.score(spark, model="models:/locked/1", source=source, target=place)
+
+
+def test_a_write_that_delta_drops_silently_is_an_error(
+    spark: SparkSession, source: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aml_spark.ledger import Ledger
+
+    register_sum("fenced")
+    arguments: dict[str, Any] = {"model": "models:/fenced/1", "source": source, "target": target}
+    aml_spark.score(spark, **arguments)
+    aml_spark.score(spark, force=True, **arguments)
+    # As a run does that read the history before another one wrote.
+    monkeypatch.setattr(Ledger, "next_sequence", lambda *_: 2)
+    with pytest.raises(aml_spark.ScoringError, match="at the same time; this run wrote nothing"):
+        aml_spark.score(spark, force=True, **arguments)
+
+
+def test_ctrl_c_leaves_the_target_as_it_was(
+    spark: SparkSession, source: str, target: str, workspace: aml_spark.Workspace
+) -> None:
+    import mlflow
+
+    register_sum("slow")
+    aml_spark.score(spark, model="models:/slow/1", source=source, target=target)
+    append(spark, source, 50)
+
+    class Slow(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            import time
+
+            time.sleep(120)
+            return [0.0] * len(model_input)
+
+    from models import TRAINING, register
+
+    register("slow", Slow(), signature=mlflow.models.infer_signature(TRAINING, TRAINING["x"].to_numpy()))
+    command = ["-v", "score", "--model", "models:/slow/2", "--source", source, "--target", target, "--overwrite"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "aml_spark", *command, "--workspace", str(workspace.folder), "--master", "local[1]"],
+        stderr=subprocess.DEVNULL,
+    )
+    staged = Path(target)
+    for _ in range(180):  # until its tasks have begun, which shows in the log of the target's session
+        if job.poll() is not None or _has_python_worker(job.pid):
+            break
+        time.sleep(1)
+    time.sleep(3)
+    job.send_signal(signal.SIGINT)
+    assert job.wait(60) != 0
+    assert staged.exists()
+    assert versions(spark, target) == 1
+    assert len(rows(spark, target)) == 50
+
+
+def _has_python_worker(parent: int) -> bool:
+    """Whether a Python worker runs below the process."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    below = [parent]
+    for process in below:
+        below += children.get(process, [])
+    return any("pyspark.daemon" in _command(process) for process in below)
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,132 @@
+"""Getting a session: the active one untouched, else a new one with Delta."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import aml_spark
+from aml_spark import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+CONF = Path(__file__).parent.parent / "conf" / "spark-defaults.conf"
+
+
+def python(code: str, **environ: str | None) -> subprocess.CompletedProcess[str]:
+    env = {key: value for key, value in {**os.environ, **environ}.items() if value is not None}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.every_kind
+def test_the_active_session_is_given_untouched_and_what_it_ignores_is_said(spark: SparkSession) -> None:
+    before = session.setting(spark, "spark.sql.shuffle.partitions")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert aml_spark.get_spark() is spark
+    with pytest.warns(UserWarning, match=r"ignored: spark.master, spark.sql.shuffle.partitions"):
+        assert aml_spark.get_spark(master="local[7]", conf={"spark.sql.shuffle.partitions": "77"}) is spark
+    assert session.setting(spark, "spark.sql.shuffle.partitions") == before
+
+
+@pytest.mark.every_kind
+def test_the_kind_is_told_from_the_session(spark: SparkSession, kind: str) -> None:
+    assert session.is_connect(spark) == (kind == "connect")
+
+
+@pytest.mark.every_kind
+def test_workers_run_the_drivers_python(spark: SparkSession) -> None:
+    from pyspark.sql import functions as F
+
+    @F.udf("string")
+    def where(_):  # type: ignore[no-untyped-def]  # hints would choose another kind of UDF
+        import sys
+
+        return sys.executable
+
+    assert spark.range(1).select(where("id")).first()[0] == sys.executable  # type: ignore[index]
+
+
+def test_jobs_in_a_watched_block_leave_the_users_job_group_alone(spark: SparkSession) -> None:
+    seen: list[tuple[int, int]] = []
+    spark.sparkContext.setJobGroup("mine", "my own")
+    try:
+        with session.watched(spark, "ours", lambda done, known: seen.append((done, known))):
+            spark.range(0, 4, numPartitions=4).mapInPandas(_slowly, "id bigint").collect()
+        assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") == "mine"
+    finally:
+        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+    assert max(known for _, known in seen) == 4
+
+
+def _slowly(batches):  # type: ignore[no-untyped-def]
+    import time
+
+    time.sleep(1)
+    yield from batches
+
+
+_slowly.__module__ = "__main__"  # executors can't import this file
+
+
+def test_a_missing_java_is_named_in_one_line_with_what_to_type() -> None:
+    code = "import aml_spark\ntry: aml_spark.get_spark()\nexcept aml_spark.SessionError as e: print(e)"
+    told = python(code, PATH="/nowhere", JAVA_HOME=None).stdout
+    assert told.startswith("no Java found")
+    assert "Hint: apt-get install openjdk-17" in told
+
+
+def test_jars_that_cannot_be_had_are_named() -> None:
+    code = (
+        "import aml_spark\ntry: aml_spark.get_spark(conf={'spark.jars.packages': 'io.delta:no-such-jar:0.0'})\n"
+        "except aml_spark.SessionError as e: print(e)"
+    )
+    assert "io.delta:no-such-jar:0.0" in python(code).stdout
+
+
+def test_on_databricks_the_given_session_is_taken_as_it_is() -> None:
+    code = (
+        "from pyspark.sql import SparkSession\nimport aml_spark, warnings\nwarnings.simplefilter('ignore')\n"
+        "given = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').getOrCreate()\n"
+        "assert aml_spark.get_spark(conf={'spark.sql.shuffle.partitions': '3'}) is given\n"
+        "print(given.conf.get('spark.sql.shuffle.partitions'), given.conf.get('spark.jars.packages', 'none'))"
+    )
+    assert python(code, DATABRICKS_RUNTIME_VERSION="17.3").stdout.split() == ["200", "none"]
+
+
+def test_the_settings_for_plain_spark_submit_are_those_of_the_library() -> None:
+    lines = [line.split(None, 1) for line in CONF.read_text().splitlines() if line and not line.startswith("#")]
+    settings = {key: value.strip() for key, value in lines}
+    assert settings["spark.jars.packages"] == session.delta_package()
+    assert session.DELTA_CONF.items() <= settings.items()
+
+
+def test_the_app_runs_under_spark_submit(spark: SparkSession, tracking: aml_spark.Tracking, tmp_path: Path) -> None:
+    import pyspark
+    from models import register_sum
+
+    register_sum("submitted")
+    spark.range(9).selectExpr("double(id) x", "double(1) y").write.format("delta").save(str(tmp_path / "source"))
+    app = subprocess.run(
+        [sys.executable, "-m", "aml_spark", "app"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local[1]"]
+    work = ["score", "--model", "models:/submitted/1", "--source", "./source", "--target", "./target", "--json"]
+    done = subprocess.run(
+        [*submit, "--properties-file", str(CONF), app, *work, "--workspace", str(tracking.workspace.folder)],
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '"rows": 9' in done.stdout
+    assert spark.read.format("delta").load(str(tmp_path / "target")).count() == 9

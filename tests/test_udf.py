@@ -1,0 +1,225 @@
+"""A registered model as a Spark UDF: the same answers on each kind of session."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from mlflow.models.signature import ModelSignature
+from mlflow.types import ColSpec, Schema
+from models import make_sum, register, register_sum
+
+import aml_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+@pytest.fixture(scope="module")
+def numbers(spark: SparkSession) -> Any:
+    return spark.range(0, 100, numPartitions=4).selectExpr("double(id) x", "double(id % 7) y", "string(id) more")
+
+
+@pytest.mark.every_kind
+@pytest.mark.oldest
+def test_each_way_to_name_the_columns_gives_what_predict_gives(spark: SparkSession, numbers: Any) -> None:
+    from pyspark.sql import functions as F
+
+    version = register_sum("ways", 0.5)
+    udf = aml_spark.spark_udf(spark, f"models:/ways/{version}")
+    spark.udf.register("ways", udf)
+    numbers.createOrReplaceTempView("numbers")
+    frame = numbers.toPandas()
+    expected = mlflow.pyfunc.load_model(f"models:/ways/{version}").predict(frame[["x", "y"]])
+    got = numbers.select(
+        "x",
+        udf().alias("none"),
+        udf(F.struct("more", "y", "x")).alias("struct"),
+        udf("x", "y").alias("separate"),
+        F.expr("ways(x, y)").alias("sql"),
+    ).toPandas()
+    assert got["x"].tolist() == frame["x"].tolist()
+    for way in ("none", "struct", "separate", "sql"):
+        assert got[way].tolist() == expected.tolist()
+
+
+@pytest.mark.every_kind
+def test_the_alias_is_pinned_when_the_udf_is_made(spark: SparkSession, numbers: Any) -> None:
+    register_sum("moving", 1.0, alias="champion")
+    udf = aml_spark.spark_udf(spark, "models:/moving@champion")
+    register_sum("moving", 1000.0, alias="champion")
+    assert udf.model.pinned_uri == "models:/moving/1"
+    assert numbers.select(udf().alias("p")).toPandas()["p"].max() < 1000
+    moved = aml_spark.spark_udf(spark, "models:/moving@champion")
+    assert numbers.select(moved().alias("p")).toPandas()["p"].min() >= 1000
+
+
+@pytest.mark.every_kind
+def test_executors_need_neither_the_store_nor_the_library(spark: SparkSession, numbers: Any) -> None:
+    class Where(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            import os
+            import sys
+
+            told = f"{os.environ.get('MLFLOW_TRACKING_URI')} {'aml_spark' in sys.modules}"
+            return np.array([told] * len(model_input), dtype=object)
+
+    schema = ModelSignature(inputs=Schema([ColSpec("double", "x")]), outputs=Schema([ColSpec("string")]))
+    version = register("where", Where(), signature=schema)
+    udf = aml_spark.spark_udf(spark, f"models:/where/{version}")
+    told = {row[0] for row in numbers.select(udf()).distinct().collect()}
+    assert all(text.endswith(" False") for text in told)
+
+
+@pytest.mark.every_kind
+def test_integers_beside_nulls_keep_every_digit(spark: SparkSession) -> None:
+    class Digits(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input["n"].astype("object").map(str)
+
+    schema = ModelSignature(
+        inputs=Schema([ColSpec("long", "n", required=False)]), outputs=Schema([ColSpec("string", "digits")])
+    )
+    version = register("digits", Digits(), signature=schema)
+    df = spark.createDataFrame([(2**53 + 1,), (None,), (7,)], "n bigint").coalesce(1)
+    got = df.select(aml_spark.spark_udf(spark, f"models:/digits/{version}")("n")).collect()
+    assert [row[0] for row in got] == ["9007199254740993", "<NA>", "7"]
+
+
+@pytest.mark.every_kind
+def test_outputs_come_back_in_the_type_of_the_signature(spark: SparkSession, numbers: Any) -> None:
+    class Several(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            x = model_input["x"]
+            return pd.DataFrame({"double": x * 2, "label": ["high" if v > 50 else None for v in x], "is": x > 50})
+
+    data = pd.DataFrame({"x": [1.0, 99.0]})
+    schema = ModelSignature(
+        inputs=infer_signature(data).inputs,
+        outputs=Schema([ColSpec("double", "double"), ColSpec("string", "label"), ColSpec("boolean", "is")]),
+    )
+    version = register("several", Several(), signature=schema)
+    udf = aml_spark.spark_udf(spark, f"models:/several/{version}")
+    rows = numbers.select("x", udf().alias("p")).collect()
+    assert all(row.p.double == row.x * 2 and getattr(row.p, "is") == (row.x > 50) for row in rows)
+    assert {row.p.label for row in rows if row.x <= 50} == {None}
+
+
+def test_probabilities_are_arrays_and_labels_strings(spark: SparkSession, numbers: Any) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    frame = numbers.toPandas()[["x", "y"]]
+    model = LogisticRegression().fit(frame, np.where(frame["x"] > 50, "high", "low"))
+    for method, wanted in (("predict_proba", "array<double>"), ("predict", "string")):
+        with mlflow.start_run():
+            uri = mlflow.sklearn.log_model(
+                model,
+                name="model",
+                signature=infer_signature(frame, getattr(model, method)(frame)),
+                pyfunc_predict_fn=method,
+                pip_requirements=["scikit-learn"],
+                skops_trusted_types=["numpy.dtype"],
+            ).model_uri
+        scored = numbers.select(aml_spark.spark_udf(spark, uri)().alias("p"))
+        assert scored.schema[0].dataType.simpleString() == wanted
+        assert np.array_equal(np.array(scored.toPandas()["p"].tolist()), getattr(model, method)(frame))
+
+
+@pytest.mark.parametrize(
+    ("has", "value", "wanted", "seen"),
+    [
+        ("tinyint", 5, "long", "int64"),
+        ("int", 5, "double", "float64"),
+        ("float", 0.5, "double", "float64"),
+        ("decimal(10,2)", Decimal("1.25"), "double", "float64"),
+        ("date", dt.date(2013, 1, 2), "datetime", "datetime64[ns]"),
+        ("timestamp_ntz", dt.datetime(2013, 1, 2, 3), "datetime", "datetime64[ns]"),
+        ("boolean", True, "boolean", "bool"),
+    ],
+)
+def test_casts_that_lose_nothing_happen_by_themselves(
+    spark: SparkSession, has: str, value: Any, wanted: str, seen: str
+) -> None:
+    class Kind(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return [f"{model_input['c'].dtype} {model_input['c'].iloc[0]}"] * len(model_input)
+
+    schema = ModelSignature(inputs=Schema([ColSpec(wanted, "c")]), outputs=Schema([ColSpec("string")]))
+    version = register("kinds", Kind(), signature=schema)
+    df = spark.createDataFrame([(value,)], f"c {has}")
+    udf = aml_spark.spark_udf(spark, f"models:/kinds/{version}")
+    udf.check(df)
+    assert df.select(udf()).collect()[0][0].split()[0] == seen
+
+
+def test_a_cast_that_could_lose_something_is_refused_before_any_task(spark: SparkSession, numbers: Any) -> None:
+    udf = aml_spark.spark_udf(spark, f"models:/lossy/{register_sum('lossy')}")
+    with pytest.raises(aml_spark.SchemaError, match=r"column 'x' has type bigint.*wants double") as caught:
+        udf.check(numbers.selectExpr("bigint(x) x", "y"))
+    assert caught.value.hint is not None
+    assert "cast('double')" in caught.value.hint
+    with pytest.raises(aml_spark.SchemaError, match=r"needs the columns 'y', which are missing"):
+        udf.check(numbers.select("x"))
+
+
+@pytest.mark.every_kind
+@pytest.mark.oldest
+def test_a_failing_model_is_named_with_its_frames_but_without_the_row(spark: SparkSession) -> None:
+    from pyspark.errors import PySparkException
+
+    udf = aml_spark.spark_udf(spark, f"models:/failing/{register_sum('failing')}")
+    df = spark.createDataFrame([(-77123.0, 1.0)], "x double, y double")
+    with pytest.raises(PySparkException) as caught:
+        df.select(udf()).collect()
+    text = str(caught.value)
+    assert "PredictionError: the model 'failing/1' couldn't score a batch in partition" in text
+    assert "ValueError at" in text
+    assert "77123" not in text
+
+
+def test_the_struct_may_have_names_with_dots_spaces_and_backticks(spark: SparkSession) -> None:
+    names = ["a.b", "c d", "e`f", "größe"]
+
+    class First(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input[names].sum(axis=1)
+
+    schema = ModelSignature(
+        inputs=Schema([ColSpec("double", name) for name in names]), outputs=Schema([ColSpec("double")])
+    )
+    version = register("names", First(), signature=schema)
+    df = spark.createDataFrame([(1.0, 2.0, 3.0, 4.0)], names)
+    assert df.select(aml_spark.spark_udf(spark, f"models:/names/{version}")()).collect()[0][0] == 10.0
+
+
+def test_without_outputs_in_the_signature_it_is_double_with_a_warning(spark: SparkSession, numbers: Any) -> None:
+    version = register("bare", make_sum(), signature=infer_signature(pd.DataFrame({"x": [1.0], "y": [2.0]})))
+    with pytest.warns(UserWarning, match="taken as double"):
+        udf = aml_spark.spark_udf(spark, f"models:/bare/{version}")
+    assert numbers.select(udf().alias("p")).schema[0].dataType.simpleString() == "double"
+    given = aml_spark.spark_udf(spark, f"models:/bare/{version}", "string")
+    assert numbers.select(given()).first()[0] == "0.0"
+
+
+def test_unknown_models_versions_and_aliases_are_answered_with_what_exists(spark: SparkSession) -> None:
+    register_sum("known", alias="champion")
+    with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'knwon'") as caught:
+        aml_spark.spark_udf(spark, "models:/knwon/1")
+    assert caught.value.hint == "did you mean 'known'?"
+    with pytest.raises(aml_spark.ModelNotFoundError, match=r"versions '1' and the aliases 'champion'"):
+        aml_spark.spark_udf(spark, "models:/known/9")
+    with pytest.raises(aml_spark.ModelNotFoundError, match=r"no alias 'chalenger'"):
+        aml_spark.spark_udf(spark, "models:/known@chalenger")
+
+
+def test_other_environments_are_refused_before_anything_is_fetched(spark: SparkSession) -> None:
+    with pytest.raises(aml_spark.ArgumentError, match="env_manager is 'conda'"):
+        aml_spark.spark_udf(spark, "models:/none/1", env_manager="conda")
