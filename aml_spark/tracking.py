@@ -136,7 +136,7 @@ def configure(
         tracking.restore()
         if isinstance(error, ImportError) and target.folder is not None:
             raise WorkspaceError(
-                "a local workspace needs all of mlflow, and only mlflow-skinny is installed",
+                f"a local workspace needs all of mlflow and its database packages; {error.name!r} can't be imported",
                 hint="pip install 'aml-spark[local]'",
             ) from error
         raise WorkspaceError(
