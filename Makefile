@@ -3,16 +3,22 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV := $(shell command -v uv || echo $(PYTHON) -m uv)
 BIN := .venv/bin
-KINDS := local cluster connect
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 INSTALL := $(UV) pip install --quiet --require-hashes
 
-.PHONY: demo test lint types tests oldest bench pins clean java uv
+# Output that tells which of the jobs that run side by side it comes from.
+SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-8s| %s\n' $(1) "$$line"; done
+SPARK_TESTS := tests-local tests-cluster tests-connect
+
+.PHONY: demo test lint types tests $(SPARK_TESTS) oldest bench pins clean java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
 
-test: lint types tests oldest
+# Two at a time, because much of it is waiting: for sessions to start, for other processes to import.
+test: .venv/ready java
+	$(MAKE) --no-print-directory --jobs 2 lint types jars
+	$(MAKE) --no-print-directory --jobs 2 $(SPARK_TESTS) oldest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -21,16 +27,23 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-# One process per kind of Spark session: a process can't have a classic and a Connect session both.
-tests: .venv/ready java
-	set -e; for kind in $(KINDS); do $(BIN)/python -m pytest --spark $$kind; done
+tests: jars
+	$(MAKE) --no-print-directory --jobs 2 $(SPARK_TESTS)
 
-# The oldest versions that are supported, in an environment of their own.
+# One process per kind of Spark session: a process can't have a classic and a Connect session both.
+$(SPARK_TESTS): tests-%: .venv/ready java
+	set -o pipefail; $(BIN)/python -m pytest --spark $* $(call SAID_BY,$*)
+
+# The oldest versions that are supported, in an environment of their own. What those packages warn of is known.
 oldest: .venv-oldest/ready java
-	.venv-oldest/bin/python -m pytest -m oldest --spark local -W default
+	set -o pipefail; .venv-oldest/bin/python -m pytest -m oldest --spark local -W default $(call SAID_BY,oldest)
+
+# Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
+jars: .venv/ready java
+	$(BIN)/python -c 'import aml_spark; aml_spark.get_spark().stop()' 2>/dev/null
 
 bench: .venv/ready java
-	$(BIN)/python -m pytest tests/benchmarks --spark local
+	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done
 
 pins: uv
 	$(COMPILE) pyproject.toml --extra demo --group dev --python-version 3.10 -o requirements/dev.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import uuid
@@ -256,16 +257,18 @@ def _write(
     title: str,
 ) -> None:
     application = digest({"source": entry.source_id, "target": old.id if old else target.text})
+    write = functools.partial(
+        table.replace,
+        scored,
+        target,
+        exists=old is not None,
+        metadata=entry.to_json(),
+        transaction=(application, entry.sequence),
+        new_schema=replace_schema,
+    )
     try:
-        with progress.shown(title) as show, watched(spark, title, show):
-            table.replace(
-                scored,
-                target,
-                exists=old is not None,
-                metadata=entry.to_json(),
-                transaction=(application, entry.sequence),
-                new_schema=replace_schema,
-            )
+        with progress.shown(title) as show:
+            watched(spark, title, show, write)
     except AmlSparkError:
         raise
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -13,13 +14,16 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aml_spark.errors import SessionError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+_logger = logging.getLogger(__name__)
 
 DELTA_CONF: Mapping[str, str] = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -38,6 +42,7 @@ LOCAL_CONF: Mapping[str, str] = {
     "spark.ui.showConsoleProgress": "false",
 }
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """Called with the number of tasks done and the number known so far."""
 
@@ -99,11 +104,14 @@ def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]
     settings = {**DELTA_CONF, **(LOCAL_CONF if master.startswith("local") else {}), **wanted}
     extra = [package for package in settings.pop("spark.jars.packages", "").split(",") if package]
     packages = [*([] if any("delta-spark" in package for package in extra) else [delta_package()]), *extra]
-    builder = builder.master(master).config("spark.jars.packages", ",".join(packages))
+    absent = [package for package in packages if not jar_file(package).exists()]
+    if absent:
+        _logger.warning("fetching %s and what they need from Maven Central, once", ", ".join(absent))
+    settings = {**settings, "spark.master": master, "spark.jars.packages": ",".join(packages)}
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        with _workers_python(wanted.get("spark.pyspark.python")):
+        with _workers_python(wanted.get("spark.pyspark.python")), _java_started(settings):
             return builder.getOrCreate()
     except Exception as error:
         if "JAVA_GATEWAY_EXITED" not in f"{getattr(error, 'getCondition', str)()} {error}":
@@ -114,7 +122,6 @@ def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]
                 f"Spark's Java process ended at once: {find_java()!r} is Java {version}, and Spark needs 17 or newer",
                 hint="set JAVA_HOME to a newer one",
             ) from error
-        absent = [package for package in packages if not jar_file(package).exists()]
         raise SessionError(
             "Spark's Java process ended before it was ready; its own words stand above"
             + (f". Not in {str(jar_file(absent[0]).parent)!r}, and so to be downloaded: {absent}" if absent else ""),
@@ -178,68 +185,104 @@ def ship(spark: SparkSession, archive: Path, name: str) -> None:
         spark.sparkContext.addArchive(f"{archive}#{name}")
 
 
-@contextlib.contextmanager
-def watched(spark: SparkSession, description: str, progress: Progress) -> Iterator[None]:
-    """Report the tasks of the Spark jobs inside, and cancel these jobs when the block is left by an error or Ctrl-C.
+def watched(spark: SparkSession, description: str, progress: Progress, work: Callable[[], T]) -> T:
+    """Do work while its Spark tasks are reported; an error in this thread or Ctrl-C cancels it and waits for its end.
 
-    What the block changes in the session, the jobs' group (classic) or tag (Connect) of this thread, is put back.
+    The work is done in a thread of its own: Ctrl-C in the middle of a call into the JVM would leave the connection of
+    this thread unusable, and the group of the jobs (classic) or their tag (Connect) stays out of the user's.
     """
     group = f"aml-spark-{uuid.uuid4()}"
-    with (_watched_connect if is_connect(spark) else _watched_classic)(spark, group, description, progress):
-        yield
+    kind = _ConnectJobs if is_connect(spark) else _ClassicJobs
+    jobs, done = kind(spark, group, description), Future[T]()
+
+    def run() -> None:
+        try:
+            jobs.mark()
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    with jobs.reported(progress):
+        jobs.thread(run).start()
+        try:
+            wait([done])
+        except BaseException:
+            while not done.done():
+                jobs.cancel()  # more than once, as the next job may not have begun yet
+                wait([done], 0.5)
+            raise
+        return done.result()
 
 
-@contextlib.contextmanager
-def _watched_connect(spark: SparkSession, group: str, _description: str, progress: Progress) -> Iterator[None]:
-    def handler(stages: Any, **_: Any) -> None:
-        counts = [(stage.num_completed_tasks, stage.num_tasks) for stage in stages or ()]
-        progress(sum(done for done, _ in counts), sum(known for _, known in counts))
+class _ConnectJobs:
+    """The jobs of a thread on Spark Connect, known by a tag."""
 
-    reports = hasattr(spark, "registerProgressHandler")  # Spark 4.0
-    if reports:
-        spark.registerProgressHandler(handler)
-    spark.addTag(group)
-    try:
-        yield
-    except BaseException:
-        spark.interruptTag(group)
-        raise
-    finally:
-        spark.removeTag(group)
-        if reports:
-            spark.removeProgressHandler(handler)
+    def __init__(self, spark: SparkSession, group: str, _description: str) -> None:
+        self._spark, self._group, self._users_tags = spark, group, spark.getTags()
+
+    def thread(self, run: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=run, name=self._group, daemon=True)
+
+    def mark(self) -> None:
+        for tag in (*self._users_tags, self._group):
+            self._spark.addTag(tag)
+
+    def cancel(self) -> None:
+        self._spark.interruptTag(self._group)
+
+    @contextlib.contextmanager
+    def reported(self, progress: Progress) -> Iterator[None]:
+        def handler(stages: Any, **_: Any) -> None:
+            counts = [(stage.num_completed_tasks, stage.num_tasks) for stage in stages or ()]
+            progress(sum(done for done, _ in counts), sum(known for _, known in counts))
+
+        if not hasattr(self._spark, "registerProgressHandler"):  # Spark 3.5
+            yield
+            return
+        self._spark.registerProgressHandler(handler)
+        try:
+            yield
+        finally:
+            self._spark.removeProgressHandler(handler)
 
 
-@contextlib.contextmanager
-def _watched_classic(spark: SparkSession, group: str, description: str, progress: Progress) -> Iterator[None]:
-    context = spark.sparkContext
-    tracker = context.statusTracker()
-    keys = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
-    before = {key: context.getLocalProperty(key) for key in keys}
-    ended = threading.Event()
+class _ClassicJobs:
+    """The jobs of a thread in a classic session, known by their group."""
 
-    def poll() -> None:
-        while not ended.wait(0.5):
-            jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
-            stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
-            progress(
-                sum(stage.numCompletedTasks for stage in stages if stage),
-                sum(stage.numTasks for stage in stages if stage),
-            )
+    def __init__(self, spark: SparkSession, group: str, description: str) -> None:
+        self._context, self._group, self._description = spark.sparkContext, group, description
 
-    poller = threading.Thread(target=poll, name=group, daemon=True)
-    context.setJobGroup(group, description)
-    poller.start()
-    try:
-        yield
-    except BaseException:
-        context.cancelJobGroup(group)
-        raise
-    finally:
-        ended.set()
-        poller.join()
-        for key, value in before.items():
-            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+    def thread(self, run: Callable[[], None]) -> threading.Thread:
+        from pyspark import InheritableThread  # goes on with the user's scheduler pool and other properties
+
+        return InheritableThread(target=run, name=self._group, daemon=True)
+
+    def mark(self) -> None:
+        self._context.setJobGroup(self._group, self._description)
+
+    def cancel(self) -> None:
+        self._context.cancelJobGroup(self._group)
+
+    @contextlib.contextmanager
+    def reported(self, progress: Progress) -> Iterator[None]:
+        tracker, ended = self._context.statusTracker(), threading.Event()
+
+        def poll() -> None:
+            while not ended.wait(0.5):
+                jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(self._group)]
+                stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+                progress(
+                    sum(stage.numCompletedTasks for stage in stages if stage),
+                    sum(stage.numTasks for stage in stages if stage),
+                )
+
+        poller = threading.Thread(target=poll, name=f"{self._group}-progress", daemon=True)
+        poller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            poller.join()
 
 
 def delta_package() -> str:
@@ -286,6 +329,45 @@ def java_version() -> int | None:
         return None
     match = re.search(r'version "(?:1\.)?(\d+)', told)
     return int(match[1]) if match else None
+
+
+@contextlib.contextmanager
+def _java_started(settings: Mapping[str, str]) -> Iterator[None]:
+    """Start Spark's Java process; what it says in the block, a hundred lines on jars, is shown only if that fails."""
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+
+    if SparkContext._gateway is not None:  # it goes on running when a session is stopped
+        yield
+        return
+    reader, writer = os.pipe()
+    held: list[bytes] = []
+    ready = threading.Event()
+
+    def listen() -> None:
+        with os.fdopen(reader, "rb") as said:
+            for line in said:
+                if ready.is_set():
+                    os.write(2, line)
+                else:
+                    held.append(line)
+
+    listener = threading.Thread(target=listen, name="spark-java-stderr", daemon=True)
+    listener.start()
+    try:
+        try:
+            conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+            SparkContext._gateway = launch_gateway(conf, {"stderr": writer})  # type: ignore[no-untyped-call]
+        finally:
+            os.close(writer)
+        SparkContext._jvm = SparkContext._gateway.jvm
+        yield
+    except BaseException:
+        listener.join(1)
+        os.write(2, b"".join(held))
+        raise
+    finally:
+        ready.set()
 
 
 @contextlib.contextmanager

@@ -194,7 +194,7 @@ def condition(error: BaseException) -> str:
 def write_error(table: Table, error: BaseException) -> TableError:
     """The error to raise for one that Spark raised while a table was written."""
     what = condition(error)
-    if "CONCURRENT" in what.upper():
+    if any(sign in what.upper() for sign in ("CONCURRENT", "METADATA_CHANGED", "PROTOCOL_CHANGED")):
         return TargetError(
             f"another job changed {table.text!r} while it was being written ({what}); this run wrote nothing",
             hint="run it again",

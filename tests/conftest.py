@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import processes
 import pytest
 
 import aml_spark
@@ -49,7 +44,14 @@ def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark
     """The session of this process: in one JVM, with two executor processes, or on a Connect server of its own."""
     warehouse = str(tmp_path_factory.mktemp("warehouse"))
     if kind == "connect":
-        with connect_server(warehouse) as url:
+        settings = {
+            **sessions.DELTA_CONF,
+            **sessions.LOCAL_CONF,
+            "spark.jars.packages": sessions.delta_package(),
+            "spark.sql.warehouse.dir": warehouse,
+        }
+        log = tmp_path_factory.mktemp("connect") / "server.log"
+        with processes.connect_server(settings, log) as url:
             session = aml_spark.get_spark("tests", master=url)
             yield session
             session.stop()
@@ -58,55 +60,6 @@ def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark
     session = aml_spark.get_spark("tests", master=master, conf={"spark.sql.warehouse.dir": warehouse})
     yield session
     session.stop()
-
-
-class connect_server:  # noqa: N801
-    """A Spark Connect server with Delta in a process of its own."""
-
-    def __init__(self, warehouse: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        import pyspark
-
-        settings = {
-            **sessions.DELTA_CONF,
-            **sessions.LOCAL_CONF,
-            "spark.jars.packages": sessions.delta_package(),
-            "spark.connect.grpc.binding.address": "127.0.0.1",
-            "spark.connect.grpc.binding.port": str(self.port),
-            "spark.sql.warehouse.dir": warehouse,
-        }
-        options = [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
-        self.command = [
-            str(Path(pyspark.__file__).parent / "bin" / "spark-submit"),
-            "--master",
-            "local[2]",
-            *options,
-            "--class",
-            "org.apache.spark.sql.connect.service.SparkConnectServer",
-            "spark-internal",
-        ]
-
-    def __enter__(self) -> str:
-        self.process = subprocess.Popen(
-            self.command,
-            env={**os.environ, "PYSPARK_PYTHON": sys.executable},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(240):
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return f"sc://127.0.0.1:{self.port}"
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.5)
-        raise RuntimeError("the Connect server didn't start")
-
-    def __exit__(self, *_: Any) -> None:
-        self.process.terminate()
-        self.process.wait(30)
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from models import register_sum
+from models import TRAINING, register, register_sum
 
 import aml_spark
 
@@ -222,60 +223,73 @@ def test_a_write_that_delta_drops_silently_is_an_error(
         aml_spark.score(spark, force=True, **arguments)
 
 
-def test_ctrl_c_leaves_the_target_as_it_was(
-    spark: SparkSession, source: str, target: str, workspace: aml_spark.Workspace
-) -> None:
+class WaitingJob(NamedTuple):
+    """`aml-spark score` in a process of its own, whose model's version 2 stays in a batch until `gate` exists.
+
+    Version 1 of it, `ready`, waits for nothing.
+    """
+
+    process: subprocess.Popen[str]
+    entered: Path
+    gate: Path
+    ready: str
+
+    def until_it_scores(self) -> None:
+        while not self.entered.exists():
+            assert self.process.poll() is None
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def waiting_job(source: str, target: str, workspace: aml_spark.Workspace, tmp_path: Path) -> Iterator[WaitingJob]:
     import mlflow
 
-    register_sum("slow")
-    aml_spark.score(spark, model="models:/slow/1", source=source, target=target)
-    append(spark, source, 50)
+    entered, gate = tmp_path / "entered", tmp_path / "gate"
 
-    class Slow(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    class Waiting(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
             import time
 
-            time.sleep(120)
-            return [0.0] * len(model_input)
+            entered.touch()
+            while not gate.exists():
+                time.sleep(0.1)
+            return model_input["x"].to_numpy()
 
-    from models import TRAINING, register
-
-    register("slow", Slow(), signature=mlflow.models.infer_signature(TRAINING, TRAINING["x"].to_numpy()))
-    command = ["-v", "score", "--model", "models:/slow/2", "--source", source, "--target", target, "--overwrite"]
-    job = subprocess.Popen(
-        [sys.executable, "-m", "aml_spark", *command, "--workspace", str(workspace.folder), "--master", "local[1]"],
-        stderr=subprocess.DEVNULL,
+    name = f"waiting-{tmp_path.name}"
+    register_sum(name)
+    register(name, Waiting(), signature=mlflow.models.infer_signature(TRAINING, TRAINING["x"].to_numpy()))
+    work = ["--model", f"models:/{name}/2", "--source", source, "--target", target]
+    place = ["--workspace", str(workspace.folder), "--master", "local[1]"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aml_spark", "score", *work, *place], stderr=subprocess.PIPE, text=True
     )
-    staged = Path(target)
-    for _ in range(180):  # until its tasks have begun, which shows in the log of the target's session
-        if job.poll() is not None or _has_python_worker(job.pid):
-            break
-        time.sleep(1)
-    time.sleep(3)
-    job.send_signal(signal.SIGINT)
-    assert job.wait(60) != 0
-    assert staged.exists()
+    yield WaitingJob(process, entered, gate, f"models:/{name}/1")
+    gate.touch()
+    process.kill()
+    process.communicate()
+
+
+def test_of_two_processes_that_score_the_same_target_one_writes_and_the_other_says_so(
+    spark: SparkSession, source: str, target: str, waiting_job: WaitingJob
+) -> None:
+    waiting_job.until_it_scores()
+    ours = aml_spark.score(spark, model=waiting_job.ready, source=source, target=target)
+    waiting_job.gate.touch()
+    _, told = waiting_job.process.communicate(timeout=120)
+    assert waiting_job.process.returncode == 1
+    assert "this run wrote nothing" in told
+    assert (ours.target_version, versions(spark, target)) == (0, 1)
+    assert {row[-1] for row in rows(spark, target)} == {"1"}
+
+
+def test_ctrl_c_leaves_the_target_as_it_was(
+    spark: SparkSession, source: str, target: str, waiting_job: WaitingJob
+) -> None:
+    aml_spark.score(spark, model=waiting_job.ready, source=source, target=target)
+    waiting_job.until_it_scores()
+    waiting_job.process.send_signal(signal.SIGINT)
+    _, told = waiting_job.process.communicate(timeout=60)
+    assert waiting_job.process.returncode == 1
+    assert "Aborted!" in told.splitlines()
     assert versions(spark, target) == 1
-    assert len(rows(spark, target)) == 50
-
-
-def _has_python_worker(parent: int) -> bool:
-    """Whether a Python worker runs below the process."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
-    below = [parent]
-    for process in below:
-        below += children.get(process, [])
-    return any("pyspark.daemon" in _command(process) for process in below)
-
-
-def _command(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text()
-    except OSError:
-        return ""
+    assert {row[-1] for row in rows(spark, target)} == {"1"}

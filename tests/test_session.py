@@ -54,16 +54,25 @@ def test_workers_run_the_drivers_python(spark: SparkSession) -> None:
     assert spark.range(1).select(where("id")).first()[0] == sys.executable  # type: ignore[index]
 
 
-def test_jobs_in_a_watched_block_leave_the_users_job_group_alone(spark: SparkSession) -> None:
+@pytest.mark.every_kind
+def test_watched_work_is_reported_and_leaves_the_users_own_marks_alone(spark: SparkSession, kind: str) -> None:
     seen: list[tuple[int, int]] = []
-    spark.sparkContext.setJobGroup("mine", "my own")
+    slow = spark.range(0, 4, numPartitions=4).mapInPandas(_slowly, "id bigint")
+    spark.addTag("mine")
     try:
-        with session.watched(spark, "ours", lambda done, known: seen.append((done, known))):
-            spark.range(0, 4, numPartitions=4).mapInPandas(_slowly, "id bigint").collect()
-        assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") == "mine"
+        rows = session.watched(spark, "ours", lambda done, known: seen.append((done, known)), slow.collect)
+        assert spark.getTags() == {"mine"}
     finally:
-        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+        spark.removeTag("mine")
+    assert sorted(row.id for row in rows) == [0, 1, 2, 3]
     assert max(known for _, known in seen) == 4
+    if kind != "connect":
+        assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") is None
+
+
+def test_an_error_of_watched_work_comes_out(spark: SparkSession) -> None:
+    with pytest.raises(ZeroDivisionError):
+        session.watched(spark, "ours", lambda done, known: None, lambda: 1 / 0)
 
 
 def _slowly(batches):  # type: ignore[no-untyped-def]
@@ -88,7 +97,14 @@ def test_jars_that_cannot_be_had_are_named() -> None:
         "import aml_spark\ntry: aml_spark.get_spark(conf={'spark.jars.packages': 'io.delta:no-such-jar:0.0'})\n"
         "except aml_spark.SessionError as e: print(e)"
     )
-    assert "io.delta:no-such-jar:0.0" in python(code).stdout
+    done = python(code)
+    assert "io.delta:no-such-jar:0.0" in done.stdout
+    assert "UNRESOLVED DEPENDENCIES" in done.stderr  # what Java says is held back only where all goes well
+
+
+def test_a_new_session_starts_without_a_word() -> None:
+    done = python("import aml_spark\nprint(aml_spark.get_spark().range(3).count())")
+    assert (done.stdout, done.stderr) == ("3\n", "")
 
 
 def test_on_databricks_the_given_session_is_taken_as_it_is() -> None:

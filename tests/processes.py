@@ -1,0 +1,112 @@
+"""Servers for the tests: real ones, each in processes of its own, on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyspark
+
+SPARK_BIN = Path(pyspark.__file__).parent / "bin"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str], port: int, log: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server from when it listens on the port to the end of the block; its words go to the log."""
+    with log.open("wb") as words:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environ}, stdout=words, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait_for(process, port, log)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # its children are of its group
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(600):
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.2)
+    raise RuntimeError(f"the server didn't start: {log.read_text(errors='replace')[-3000:]}")
+
+
+@contextlib.contextmanager
+def connect_server(settings: Mapping[str, str], log: Path) -> Iterator[str]:
+    """A Spark Connect server; gives its address."""
+    port = free_port()
+    binding = {"spark.connect.grpc.binding.address": "127.0.0.1", "spark.connect.grpc.binding.port": str(port)}
+    options = [word for key, value in {**settings, **binding}.items() for word in ("--conf", f"{key}={value}")]
+    main = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    command = [str(SPARK_BIN / "spark-submit"), "--master", "local[2]", *options, *main]
+    with serving(command, port, log, PYSPARK_PYTHON=sys.executable):
+        yield f"sc://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def standalone_cluster(folder: Path) -> Iterator[str]:
+    """A master and a worker with two cores; gives the master's address."""
+    port, worker_port = free_port(), free_port()
+    start, address = str(SPARK_BIN / "spark-class"), f"spark://127.0.0.1:{port}"
+    place = ["--host", "127.0.0.1", "--webui-port", "0"]
+    master = [start, "org.apache.spark.deploy.master.Master", *place, "--port", str(port)]
+    room = ["--cores", "2", "--memory", "2g", "--work-dir", str(folder / "work")]
+    worker = [start, "org.apache.spark.deploy.worker.Worker", *place, "--port", str(worker_port), *room, address]
+    local = {"SPARK_LOCAL_IP": "127.0.0.1"}
+    with (
+        serving(master, port, folder / "master.log", **local),
+        serving(worker, worker_port, folder / "worker.log", **local),
+    ):
+        yield address
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow tracking server that keeps its store and its artifacts in the folder; gives its address."""
+    port = free_port()
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        *store,
+    ]
+    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # they start processes that nobody here needs
+    with serving(command, port, folder / "server.log", **without_jobs):
+        yield f"http://127.0.0.1:{port}"
