@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from aml_spark import session
+from aml_spark import java, session
 from aml_spark.errors import AmlSparkError
 from aml_spark.workspace import Workspace, masked
 
@@ -62,15 +62,15 @@ def _package(name: str, extra: str | None, *, needed: bool = True) -> Finding:
 
 
 def _java() -> Finding:
-    version, path = session.java_version(), session.find_java()
+    version, path = java.java_version(), java.find_java()
     mend = "apt-get install openjdk-17-jre-headless, or set JAVA_HOME"
     found = f"{version} ({path})" if path else "none on JAVA_HOME or the PATH"
     return Finding(what="java", ok=version is not None and version >= 17, found=found, mend=mend)
 
 
 def _jars() -> Finding:
-    package = session.delta_package()
-    there = session.jar_file(package).exists()
+    package = java.delta_package()
+    there = java.jar_file(package).exists()
     found = package if there else f"{package}: not here yet, fetched when a session starts"
     return Finding(what="delta jar", ok=there, found=found, mend=f"spark-shell --packages {package}", needed=False)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import session
+from aml_spark import java, session
 from aml_spark.errors import AmlSparkError, WorkspaceError
 from aml_spark.workspace import Workspace
 
@@ -32,7 +32,7 @@ _VARIABLES = (
     "MLFLOW_RUN_CONTEXT",
     "_MLFLOW_SERVER_ARTIFACT_ROOT",
 )
-_in_force: list[Tracking] = []
+_in_force: list[Tracking] = []  # one entry for each call of configure that isn't put back, the newest last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,18 +52,15 @@ class Tracking:
     tags: Mapping[str, str]
     _arguments: tuple[object, ...] = field(repr=False)
     _before: _State = field(repr=False)
-    _uses: list[None] = field(repr=False, default_factory=list)  # one for each call of configure
 
     def restore(self) -> None:
         """Put MLflow back as it was before `configure`; a second call does nothing.
 
         What was configured after this one and not yet restored is undone with it.
         """
-        if not any(tracking is self for tracking in _in_force):
-            return
-        while _in_force.pop() is not self:
-            pass
-        self._before.restore()
+        if self in _in_force:
+            del _in_force[_in_force.index(self) :]
+            self._before.restore()
 
     def __enter__(self) -> Tracking:
         return self
@@ -71,9 +68,9 @@ class Tracking:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._uses:
-            self._uses.pop()
-        if not self._uses:
+        if _in_force.count(self) > 1:  # an outer configure of the same arguments goes on
+            del _in_force[len(_in_force) - 1 - _in_force[::-1].index(self)]
+        else:
             self.restore()
 
 
@@ -122,8 +119,7 @@ def configure(
             _arguments=arguments,
             _before=_State.now(),
         )
-        _in_force.append(tracking)
-    tracking._uses.append(None)
+    _in_force.append(tracking)
     try:
         _set_up(target, registry_uri, experiment, run_tags)
         if autolog:
@@ -188,7 +184,7 @@ def _session_tags(spark: SparkSession) -> dict[str, str]:
         "spark.version": spark.version,
         "spark.master": session.setting(spark, "spark.master"),
         "spark.app.id": session.setting(spark, "spark.app.id"),
-        "delta.version": session.delta_version(),
+        "delta.version": java.delta_version(),
     }
     if session.on_databricks():
         from mlflow.utils import databricks_utils

@@ -9,7 +9,7 @@ import processes
 import pytest
 
 import aml_spark
-from aml_spark import session as sessions
+from aml_spark import java, session as sessions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,7 +47,7 @@ def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark
         settings = {
             **sessions.DELTA_CONF,
             **sessions.LOCAL_CONF,
-            "spark.jars.packages": sessions.delta_package(),
+            "spark.jars.packages": java.delta_package(),
             "spark.sql.warehouse.dir": warehouse,
         }
         log = tmp_path_factory.mktemp("connect") / "server.log"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from aml_spark import Workspace, session
+from aml_spark import Workspace, java
 from aml_spark.doctor import Finding, examine
 
 ID = "11111111-2222-3333-4444-555555555555"
@@ -108,9 +108,9 @@ def test_java_home_goes_before_the_path(tmp_path: Path, monkeypatch: pytest.Monk
     _java(tmp_path / "old", "1.8.0_292")
     monkeypatch.setenv("PATH", str(tmp_path / "old"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    assert session.java_version() == 8
+    assert java.java_version() == 8
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "new"))
-    assert session.java_version() == 21
+    assert java.java_version() == 21
 
 
 def test_a_java_home_without_java_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,12 +137,12 @@ def test_a_java_that_cannot_be_started_is_not_well(tmp_path: Path, monkeypatch: 
 def test_the_delta_jar_is_looked_for_and_may_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: bool
 ) -> None:
-    if session.find_java() is None:
+    if java.find_java() is None:
         pytest.skip("no Java here")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    package = session.delta_package()
+    package = java.delta_package()
     assert package.startswith("io.delta:delta-spark")
-    jar = session.jar_file(package)
+    jar = java.jar_file(package)
     assert jar.is_relative_to(tmp_path)
     if fetched:
         jar.parent.mkdir(parents=True)

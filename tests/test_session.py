@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import aml_spark
-from aml_spark import session
+from aml_spark import java, session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -120,7 +120,7 @@ def test_on_databricks_the_given_session_is_taken_as_it_is() -> None:
 def test_the_settings_for_plain_spark_submit_are_those_of_the_library() -> None:
     lines = [line.split(None, 1) for line in CONF.read_text().splitlines() if line and not line.startswith("#")]
     settings = {key: value.strip() for key, value in lines}
-    assert settings["spark.jars.packages"] == session.delta_package()
+    assert settings["spark.jars.packages"] == java.delta_package()
     assert session.DELTA_CONF.items() <= settings.items()
 
 

@@ -1,0 +1,141 @@
+"""Java and the jars that Spark needs: what this machine has, and Spark's Java process started with them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from aml_spark.errors import SessionError
+
+_logger = logging.getLogger(__name__)
+
+
+def delta_package() -> str:
+    """Maven coordinates of the Delta jar that goes with the installed pyspark and delta-spark."""
+    try:
+        from delta.pip_utils import configure_spark_with_delta_pip
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise SessionError("delta-spark isn't installed", hint="pip install 'aml-spark[spark]'") from None
+    builder = configure_spark_with_delta_pip(SparkSession.Builder())
+    return str(builder._options["spark.jars.packages"])
+
+
+def delta_version() -> str | None:
+    """Version of the installed delta-spark, or None."""
+    try:
+        return importlib.metadata.version("delta-spark")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def jar_file(package: str) -> Path:
+    """Where Spark's resolver keeps the jar of `group:artifact:version` once it was downloaded."""
+    import pyspark
+
+    folder = ".ivy2" if pyspark.__version__.startswith("3.") else ".ivy2.5.2"
+    return Path.home() / folder / "jars" / f"{package.replace(':', '_', 1).replace(':', '-')}.jar"
+
+
+def find_java() -> str | None:
+    """Path of the Java that Spark would start, or None."""
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=str(Path(home, "bin"))) if home else shutil.which("java")
+
+
+def java_version() -> int | None:
+    """Major version of the Java that Spark would start, or None."""
+    java = find_java()
+    if java is None:
+        return None
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError:  # made for another machine
+        return None
+    match = re.search(r'version "(?:1\.)?(\d+)', told)
+    return int(match[1]) if match else None
+
+
+@contextlib.contextmanager
+def started(settings: Mapping[str, str]) -> Iterator[None]:
+    """Have Spark's Java process for the block that makes a session of it.
+
+    What the process says meanwhile, a hundred lines on jars, is shown only where the block fails; later words are
+    shown as they come.
+
+    Args:
+        settings: Spark's, with the packages to fetch in `spark.jars.packages`.
+
+    Raises:
+        SessionError: there is no Java, it is too old, or a package can't be had.
+    """
+    from pyspark import SparkContext
+
+    if find_java() is None:
+        raise SessionError(
+            "no Java found: neither JAVA_HOME nor the PATH has one, and Spark needs Java 17 or newer",
+            hint="apt-get install openjdk-17-jre-headless (Debian, Ubuntu) or brew install openjdk@17 (macOS)",
+        )
+    if SparkContext._gateway is not None:  # it goes on running when a session is stopped
+        yield
+        return
+    reader, writer = os.pipe()
+    held: list[bytes] = []
+    ready = threading.Event()
+
+    def listen() -> None:
+        with os.fdopen(reader, "rb") as said:
+            for line in said:
+                if ready.is_set():
+                    os.write(2, line)
+                else:
+                    held.append(line)
+
+    listener = threading.Thread(target=listen, name="spark-java-stderr", daemon=True)
+    listener.start()
+    try:
+        _launch(settings, writer)
+        yield
+    except BaseException:
+        listener.join(1)
+        os.write(2, b"".join(held))
+        raise
+    finally:
+        ready.set()
+
+
+def _launch(settings: Mapping[str, str], stderr: int) -> None:
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+
+    packages = [package for package in settings.get("spark.jars.packages", "").split(",") if package]
+    absent = [package for package in packages if not jar_file(package).exists()]
+    if absent:
+        _logger.warning("fetching %s and what they need from Maven Central, once", ", ".join(absent))
+    conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+    try:
+        SparkContext._gateway = launch_gateway(conf, {"stderr": stderr})  # type: ignore[no-untyped-call]
+        SparkContext._jvm = SparkContext._gateway.jvm
+    except PySparkRuntimeError as error:
+        version = java_version()
+        if version is not None and version < 17:
+            raise SessionError(
+                f"Spark's Java process ended at once: {find_java()!r} is Java {version}, and Spark needs 17 or newer",
+                hint="set JAVA_HOME to a newer one",
+            ) from error
+        raise SessionError(
+            "Spark's Java process ended before it was ready; its own words stand above"
+            + (f". Not in {str(jar_file(absent[0]).parent)!r}, and so to be downloaded: {absent}" if absent else ""),
+            hint="check that Maven Central is reached, or give jars that are there in conf={'spark.jars': …}",
+        ) from error
+    finally:
+        os.close(stderr)
