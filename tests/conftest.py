@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.update(processes.ENVIRONMENT)
     config.addinivalue_line("markers", "every_kind: runs on each kind of Spark session, not only on local")
     config.addinivalue_line("markers", "oldest: also runs on the oldest versions that are supported")
 
@@ -57,7 +59,11 @@ def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark
             session.stop()
         return
     master = "local[2]" if kind == "local" else "local-cluster[2,1,1024]"
-    session = aml_spark.get_spark("tests", master=master, conf={"spark.sql.warehouse.dir": warehouse})
+    session = aml_spark.get_spark(
+        "tests",
+        master=master,
+        conf={"spark.sql.warehouse.dir": warehouse, "spark.executor.extraJavaOptions": processes.QUICK_JAVA},
+    )
     yield session
     session.stop()
 

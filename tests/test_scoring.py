@@ -70,7 +70,6 @@ def test_every_row_is_scored_once_in_one_commit_with_its_lineage(spark: SparkSes
     assert len(lineage["run_id"]) == 32
 
 
-@pytest.mark.every_kind
 def test_the_same_work_is_skipped_until_source_model_or_target_change(
     spark: SparkSession, source: str, target: str
 ) -> None:
