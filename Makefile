@@ -40,7 +40,8 @@ oldest: .venv-oldest/ready java
 
 # Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
 jars: .venv/ready java
-	$(BIN)/python -c 'import aml_spark; aml_spark.get_spark().stop()' 2>/dev/null
+	$(BIN)/python -c 'from aml_spark import get_spark, java; \
+	java.jar_file(java.delta_package()).exists() or get_spark().stop()'
 
 bench: .venv/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done

@@ -124,6 +124,7 @@ def train(flights: DataFrame) -> str:
         The version in the registry.
     """
     import mlflow
+    import sklearn
     from mlflow.models import infer_signature
     from pyspark.sql import functions as F
     from sklearn.compose import ColumnTransformer
@@ -158,6 +159,8 @@ def train(flights: DataFrame) -> str:
             signature=infer_signature(data, probability),
             input_example=data.head(3),
             pyfunc_predict_fn="predict_proba",
+            # To find them out, MLflow loads the model in another process, which takes longer than the training.
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}", "skops"],
             skops_trusted_types=["numpy.dtype"],
         )
     version = str(mlflow.register_model(info.model_uri, MODEL).version)

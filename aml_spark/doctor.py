@@ -43,12 +43,13 @@ def examine() -> list[Finding]:
             findings.append(_jars())
     else:
         findings.append(Finding(what="databricks", ok=True, found=os.environ["DATABRICKS_RUNTIME_VERSION"]))
+    workspace, finding = _workspace()
     findings += [
         _package("mlflow-skinny", None),
-        _package("mlflow", "local", needed=False),
+        _package("mlflow", "local", needed=workspace is not None and workspace.folder is not None),
         _package("azure-identity", "azure", needed=False),
         _package("azure-ai-ml", "aml", needed=False),
-        _workspace(),
+        finding,
     ]
     return findings
 
@@ -75,12 +76,12 @@ def _jars() -> Finding:
     return Finding(what="delta jar", ok=there, found=found, mend=f"spark-shell --packages {package}", needed=False)
 
 
-def _workspace() -> Finding:
+def _workspace() -> tuple[Workspace | None, Finding]:
     try:
         workspace = Workspace.find()
-        return Finding(what="workspace", ok=True, found=masked(workspace.tracking_uri))
+        return workspace, Finding(what="workspace", ok=True, found=masked(workspace.tracking_uri))
     except AmlSparkError as error:
-        return Finding(
+        return None, Finding(
             what="workspace",
             ok=False,
             found=error.message,

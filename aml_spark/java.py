@@ -12,9 +12,11 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from aml_spark.errors import SessionError
 
+DELTA_CLASS = "io.delta.sql.DeltaSparkSessionExtension"
 _logger = logging.getLogger(__name__)
 
 
@@ -85,6 +87,7 @@ def started(settings: Mapping[str, str]) -> Iterator[None]:
             hint="apt-get install openjdk-17-jre-headless (Debian, Ubuntu) or brew install openjdk@17 (macOS)",
         )
     if SparkContext._gateway is not None:  # it goes on running when a session is stopped
+        _refuse_without_delta(SparkContext._gateway)
         yield
         return
     reader, writer = os.pipe()
@@ -112,6 +115,18 @@ def started(settings: Mapping[str, str]) -> Iterator[None]:
         ready.set()
 
 
+def _refuse_without_delta(gateway: Any) -> None:
+    # Jars are looked up when the process starts. Its main loader doesn't know them, the threads' does.
+    loader = gateway.jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    try:
+        loader.loadClass(DELTA_CLASS)
+    except Exception:  # py4j's, for ClassNotFoundException
+        raise SessionError(
+            "the Java process of an earlier session in this Python process goes on running, and has no Delta",
+            hint="restart Python, and call aml_spark.get_spark() before any other session is made",
+        ) from None
+
+
 def _launch(settings: Mapping[str, str], stderr: int) -> None:
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkRuntimeError
@@ -135,7 +150,7 @@ def _launch(settings: Mapping[str, str], stderr: int) -> None:
         raise SessionError(
             "Spark's Java process ended before it was ready; its own words stand above"
             + (f". Not in {str(jar_file(absent[0]).parent)!r}, and so to be downloaded: {absent}" if absent else ""),
-            hint="check that Maven Central is reached, or give jars that are there in conf={'spark.jars': …}",
+            hint="check that Maven Central is reached, or give Delta's and its own in conf={'spark.jars': …}",
         ) from error
     finally:
         os.close(stderr)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.errors import ModelError, ModelNotFoundError, did_you_mean, listed
+from aml_spark.workspace import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,13 +66,22 @@ def pin(uri: str) -> PinnedModel:
         ModelError: the files aren't an MLflow model, or can't be fetched.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
     registered = _REGISTERED.fullmatch(uri)
     name = version = run_id = None
     identity = [mlflow.get_tracking_uri(), mlflow.get_registry_uri(), uri]
     if registered and not (registered["version"] or "").startswith("m-"):
-        found = _find_version(mlflow.MlflowClient(), uri, registered.groupdict())
+        try:
+            client = mlflow.MlflowClient()
+        except (MlflowException, ImportError) as error:  # a store of SQLite where only mlflow-skinny is installed
+            raise ModelError(
+                f"the registry {masked(mlflow.get_registry_uri())!r} can't be used with what is installed here "
+                f"({type(error).__name__})",
+                hint="pip install 'aml-spark[local]'",
+            ) from None
+        found = _find_version(client, uri, registered.groupdict())
         name, version, run_id = found.name, str(found.version), found.run_id or None
         identity += [version, str(found.source), str(found.creation_timestamp)]
     pinned_uri = f"models:/{name}/{version}" if name else uri
@@ -150,8 +160,7 @@ def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | Non
         if alias is not None:
             return client.get_model_version_by_alias(name, alias)
         if version == "latest":
-            versions = _versions(client, name)
-            if versions:
+            if versions := _versions(client, name):
                 return versions[-1]
         elif version is not None and version.isdigit():
             return client.get_model_version(name, version)
@@ -165,7 +174,7 @@ def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | Non
 
 
 def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> ModelNotFoundError:
-    versions = _versions(client, name)
+    versions = _quietly(lambda: _versions(client, name))
     if not versions:
         names = _quietly(lambda: [model.name for model in client.search_registered_models(max_results=100)])
         return ModelNotFoundError(
@@ -183,7 +192,7 @@ def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:
     escaped = name.replace("'", "\\'")
-    found = _quietly(lambda: list(client.search_model_versions(f"name='{escaped}'", max_results=1000)))
+    found = client.search_model_versions(f"name='{escaped}'", max_results=1000)
     return sorted(found, key=lambda version: int(version.version))
 
 

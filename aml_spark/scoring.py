@@ -85,7 +85,8 @@ def score(
         mode: `"all"`: the target becomes the predictions for the whole source.
         key: columns that identify a row; they are always kept.
         columns: columns of the source that the target keeps; None keeps all.
-        where: SQL condition on the source's columns; other rows are left out.
+        where: SQL condition on the source's columns; other rows are left out. What it says is compared, not what it
+            means today: with `current_date()` in it, give `force` each day.
         prediction: name of the prediction's column.
         result_type: Spark type of a prediction, as for `spark_udf`.
         params: parameters of the model's `predict`.
@@ -119,7 +120,7 @@ def score(
     wanted = Entry(
         attempt=str(uuid.uuid4()),
         sequence=ledger.next_sequence(old.version if old else None),
-        source=source,
+        source=source_table.text,
         source_id=found.id,
         source_version=found.version,
         model=pinned.name,
@@ -129,13 +130,14 @@ def score(
         run_id=pinned.run_id,
         spec=digest(
             {
-                "columns": kept,
+                "columns": None if columns is None else list(columns),
+                "key": list(key or ()),
                 "mode": mode,
                 "model": pinned.name,
                 "params": params and {name: repr(value) for name, value in params.items()},
                 "prediction": prediction,
                 "result_type": None if result_type is None else str(result_type),
-                "source": found.id,
+                "source": source_table.text,
                 "where": where,
             }
         ),
@@ -227,6 +229,14 @@ def _scored(
     schema = pinned.metadata.get_input_schema()
     inputs = schema.input_names() if schema is not None and schema.has_input_names() else list(df.columns)
     names = [name for name in inputs if name in df.columns]
+    if schema is not None and not schema.has_input_names():
+        takes = schema.inputs[0].shape[1:] if schema.is_tensor_spec() else (len(schema.inputs),)
+        if takes != (len(names),):
+            raise SchemaError(
+                f"the signature of the model {pinned.label!r} names no columns, so which of {listed(names)} it takes "
+                "can't be told",
+                hint="log it with a signature that names them: infer_signature(DataFrame, …)",
+            )
     return df.select(
         *[F.col(table.quoted(name)) for name in kept],
         udf(F.struct(*[F.col(table.quoted(name)).alias(name) for name in names])).alias(prediction),
@@ -256,14 +266,13 @@ def _write(
     replace_schema: bool,
     title: str,
 ) -> None:
-    application = digest({"source": entry.source_id, "target": old.id if old else target.text})
     write = functools.partial(
         table.replace,
         scored,
         target,
         exists=old is not None,
         metadata=entry.to_json(),
-        transaction=(application, entry.sequence),
+        transaction=("aml_spark", entry.sequence),  # one for all that we write to a table, whatever the source
         new_schema=replace_schema,
     )
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 DELTA_CONF: Mapping[str, str] = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.extensions": java.DELTA_CLASS,
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 # What a laptop wants: few partitions for few cores, no port open to others, no web server.
@@ -91,9 +91,10 @@ def get_spark(
 
 def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]) -> SparkSession:
     settings = {**DELTA_CONF, **(LOCAL_CONF if master.startswith("local") else {}), **wanted}
-    extra = [package for package in settings.pop("spark.jars.packages", "").split(",") if package]
-    packages = [*([] if any("delta-spark" in package for package in extra) else [java.delta_package()]), *extra]
-    settings = {**settings, "spark.master": master, "spark.jars.packages": ",".join(packages)}
+    packages = settings.pop("spark.jars.packages", "")
+    if "delta-spark" not in packages + settings.get("spark.jars", ""):
+        packages = ",".join(filter(None, (java.delta_package(), packages)))
+    settings = {**settings, "spark.master": master, **({"spark.jars.packages": packages} if packages else {})}
     for key, value in settings.items():
         builder = builder.config(key, value)
     with _workers_python(wanted.get("spark.pyspark.python")), java.started(settings):
@@ -125,9 +126,11 @@ def on_databricks() -> bool:
 
 
 def spark_version(spark: SparkSession) -> tuple[int, int]:
-    """Major and minor version."""
-    major, minor = spark.version.split(".")[:2]
-    return int(major), int(minor)
+    """Major and minor version of the session's Spark or of this process' pyspark, whichever is lower."""
+    import pyspark
+
+    versions = [version.split(".")[:2] for version in (spark.version, pyspark.__version__)]
+    return min((int(major), int(minor)) for major, minor in versions)
 
 
 def setting(spark: SparkSession, key: str) -> str | None:
@@ -276,6 +279,6 @@ def _warn_ignored(session: SparkSession, master: str | None, conf: Mapping[str, 
     if ignored:
         warnings.warn(
             f"a Spark session is active and is used as it is; ignored: {', '.join(sorted(ignored))}. "
-            "To have them, stop it first: spark.stop()",
+            "To have them, start again: spark.stop() for most, a new Python process for jars and memory",
             stacklevel=3,
         )

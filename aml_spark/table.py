@@ -37,7 +37,7 @@ class Table:
         if wrapped or "/" in path or "\\" in path:
             # Spark's SQL takes absolute paths only.
             absolute = path if re.match(r"\w+:/", path) else str(Path(path).expanduser().absolute())
-            return cls(text=absolute, is_path=True)
+            return cls(text=absolute.rstrip("/") or "/", is_path=True)
         if not re.fullmatch(r"(`[^`]+`|\w+)(\.(`[^`]+`|[\w-]+)){0,2}", text):
             raise ArgumentError(
                 f"{text!r} is neither a table name nor a path",
@@ -58,10 +58,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """What Delta says of a table: its `id` (a GUID made with the table), its location and its newest version."""
+    """What Delta says of a table: its `id` (a GUID made with the table) and its newest version."""
 
     id: str
-    location: str
     version: int
 
 
@@ -93,14 +92,13 @@ def detail(spark: SparkSession, table: Table) -> Detail | None:
     from pyspark.errors import AnalysisException, ParseException
 
     try:
-        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("format", "id", "location").collect()[0]
+        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("format", "id").collect()[0]
     except ParseException:
-        raise SessionError(
-            "this Spark session doesn't know Delta's SQL",
-            hint="use aml_spark.get_spark(), or start spark-submit with --properties-file conf/spark-defaults.conf",
-        ) from None
+        raise _no_delta() from None
     except AnalysisException as error:
         what = condition(error)
+        if "`DETAIL`" in str(error):  # without Delta this is Spark's DESCRIBE of a table DETAIL
+            raise _no_delta() from None
         if what.startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_TABLE_NOT_FOUND")):
             return None
         if what.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
@@ -118,7 +116,7 @@ def detail(spark: SparkSession, table: Table) -> Detail | None:
     if found["format"] != "delta":
         raise TableNotFoundError(f"{table.text!r} is a table in format {found['format']!r}; expected 'delta'")
     newest = spark.sql(f"DESCRIBE HISTORY {table.sql} LIMIT 1").select("version").collect()[0]
-    return Detail(id=found["id"], location=found["location"], version=newest["version"])
+    return Detail(id=found["id"], version=newest["version"])
 
 
 def history(spark: SparkSession, table: Table) -> list[Commit]:
@@ -164,6 +162,7 @@ def replace(
     from pyspark.sql import functions as F
 
     options: dict[str, Any] = {"userMetadata": metadata, "txnAppId": transaction[0], "txnVersion": transaction[1]}
+    options["partitionOverwriteMode"] = "static"  # the session's may be dynamic, which keeps other partitions
     if new_schema:
         options["overwriteSchema"] = "true"
     if table.is_path:
@@ -202,6 +201,13 @@ def write_error(table: Table, error: BaseException) -> TableError:
     return TableError(
         f"{table.text!r} couldn't be written ({what}); it is left as it was",
         hint="check that the place exists and that this user may write there; Spark's log has the details",
+    )
+
+
+def _no_delta() -> SessionError:
+    return SessionError(
+        "this Spark session doesn't know Delta's SQL",
+        hint="use aml_spark.get_spark(), or start spark-submit with --properties-file conf/spark-defaults.conf",
     )
 
 

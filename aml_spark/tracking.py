@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import java, session
 from aml_spark.errors import AmlSparkError, WorkspaceError
-from aml_spark.workspace import Workspace
+from aml_spark.workspace import Workspace, masked
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,7 +47,7 @@ class Tracking:
     """
 
     workspace: Workspace
-    registry_uri: str
+    registry_uri: str = field(repr=False)  # may hold a password
     experiment: str | None
     tags: Mapping[str, str]
     _arguments: tuple[object, ...] = field(repr=False)
@@ -108,6 +108,7 @@ def configure(
     spark = spark if spark is not None else session.active_session()
     run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
     arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())))
+    before = _State.now()
     if _in_force and _in_force[-1]._arguments == arguments:
         tracking = _in_force[-1]
     else:
@@ -117,7 +118,7 @@ def configure(
             experiment=experiment,
             tags=run_tags,
             _arguments=arguments,
-            _before=_State.now(),
+            _before=before,
         )
     _in_force.append(tracking)
     try:
@@ -125,24 +126,26 @@ def configure(
         if autolog:
             # Spark's own data source logging needs a JVM listener, which only Databricks brings.
             mlflow.autolog(silent=True, exclude_flavors=None if session.on_databricks() else ["spark"])
-    except AmlSparkError:
-        tracking.restore()
-        raise
-    except Exception as error:  # MLflow's stores raise whatever their drivers do
-        tracking.restore()
-        if isinstance(error, ImportError) and target.folder is not None:
-            raise WorkspaceError(
-                f"a local workspace needs all of mlflow and its database packages; {error.name!r} can't be imported",
-                hint="pip install 'aml-spark[local]'",
-            ) from error
-        raise WorkspaceError(
-            f"the workspace {target!r} doesn't answer ({type(error).__name__})",
-            hint="aml-spark doctor shows what is missing",
-        ) from error
-    except BaseException:
-        tracking.restore()
-        raise
+    except BaseException as error:
+        _in_force.pop()
+        before.restore()
+        if isinstance(error, AmlSparkError) or not isinstance(error, Exception):
+            raise
+        # MLflow's stores raise whatever their drivers do, and quote the address with its password.
+        raise _unusable(target, error) from (error if masked(target.tracking_uri) == target.tracking_uri else None)
     return tracking
+
+
+def _unusable(target: Workspace, error: Exception) -> WorkspaceError:
+    if isinstance(error, ImportError) and target.folder is not None:
+        return WorkspaceError(
+            f"a local workspace needs all of mlflow and its database packages; {error.name!r} can't be imported",
+            hint="pip install 'aml-spark[local]'",
+        )
+    return WorkspaceError(
+        f"the workspace {target!r} doesn't answer ({type(error).__name__})",
+        hint="aml-spark doctor shows what is missing",
+    )
 
 
 def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from aml_spark import worker
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.model import PinnedModel, pack, pin
-from aml_spark.session import cast_type, ship, spark_version
+from aml_spark.session import cast_type, setting, ship, spark_version
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -111,6 +111,7 @@ def make_udf(
         "tensors": tensors,
         "enforced": not getattr(model.metadata.signature, "_is_signature_from_type_hint", False),
         "output": to_arrow_type(returns),
+        "time_zone": setting(spark, "spark.sql.session.timeZone") or "UTC",
         "params": _checked_params(model, params),
         "model_config": dict(model_config) if model_config else None,
         "extra_env": dict(extra_env) if extra_env else None,
@@ -161,6 +162,11 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
         )
     for column in inputs:
         name, wanted = column["name"], None if tensors else worker.ARROW_TYPES.get(column["type"])
+        if tensors:
+            try:
+                worker.refuse_tensor(to_arrow_type(has[name]), column["type"], name)
+            except worker.PredictionError as error:
+                raise SchemaError(f"{error}; the model is {model.label!r}") from None
         if wanted is None or name not in has:
             continue
         kind = has[name].simpleString()
@@ -214,9 +220,10 @@ def _as_udf(function: Callable[..., Any], returns: DataType, version: tuple[int,
             for array in function(batches):
                 if str(array.type).startswith("struct"):
                     fields = dict(zip([field.name for field in array.type], array.flatten(), strict=True))
-                    yield pandas.DataFrame({name: part.to_pandas() for name, part in fields.items()})
+                    exact = {name: part.to_pandas(integer_object_nulls=True) for name, part in fields.items()}
+                    yield pandas.DataFrame(exact)
                 else:
-                    yield array.to_pandas()
+                    yield array.to_pandas(integer_object_nulls=True)
 
         make = pandas_udf
         return cast("Callable[..., Column]", make(in_pandas, returns, PandasUDFType.SCALAR_ITER))
@@ -257,9 +264,7 @@ def _result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str 
     if asked is not None:
         return cast(
             "DataType",
-            cast_type(spark, asked.replace("bool", "boolean") if asked == "bool" else asked)
-            if isinstance(asked, str)
-            else asked,
+            cast_type(spark, "boolean" if asked == "bool" else asked) if isinstance(asked, str) else asked,
         )
     schema = model.metadata.get_output_schema()
     if schema is None or not schema.inputs:

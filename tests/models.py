@@ -39,3 +39,13 @@ def register(name: str, model: Any, *, signature: Any = None, alias: str | None 
 def register_sum(name: str, constant: float = 0.0, *, alias: str | None = None) -> str:
     model = make_sum(constant)
     return register(name, model, signature=infer_signature(TRAINING, model.predict(None, TRAINING)), alias=alias)
+
+
+def make_total() -> Any:
+    """A model that adds the numbers of each row of a tensor."""
+
+    class Total(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input.sum(axis=1)
+
+    return Total()

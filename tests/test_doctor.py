@@ -67,9 +67,12 @@ def test_what_is_installed_is_found_with_its_version() -> None:
         assert found[name].found == importlib.metadata.version(name)
 
 
-def test_what_scoring_does_not_need_is_marked_so() -> None:
+def test_what_scoring_does_not_need_is_marked_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    always = {"python", "java", "pyspark", "delta-spark", "mlflow-skinny", "workspace"}
     needed = {name for name, finding in _found().items() if finding.needed}
-    assert needed == {"python", "java", "pyspark", "delta-spark", "mlflow-skinny", "workspace"}
+    assert needed == {*always, "mlflow"}  # for the store of a local workspace
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert {name for name, finding in _found().items() if finding.needed} == always
 
 
 @pytest.mark.parametrize("name", ["azure-identity", "azure-ai-ml"])

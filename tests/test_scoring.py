@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from models import TRAINING, register, register_sum
+from models import TRAINING, make_total, register, register_sum
 
 import aml_spark
 
@@ -148,6 +148,65 @@ def test_a_grown_schema_is_refused_with_the_columns_that_differ(spark: SparkSess
     with pytest.raises(aml_spark.SchemaError, match="'note': has string, gets none"):
         aml_spark.score(spark, **arguments)
     assert len(rows(spark, target)) == 50
+
+
+def test_a_grown_source_is_refused_with_the_column_that_is_new(spark: SparkSession, source: str, target: str) -> None:
+    register_sum("wider")
+    arguments: dict[str, Any] = {"model": "models:/wider/1", "source": source, "target": target}
+    aml_spark.score(spark, **arguments)
+    spark.sql(f"ALTER TABLE delta.`{source}` ADD COLUMNS (note STRING)")
+    with pytest.raises(aml_spark.SchemaError, match="'note': has none, gets string"):
+        aml_spark.score(spark, **arguments)
+
+
+def test_a_source_that_was_made_anew_is_scored_again(spark: SparkSession, target: str) -> None:
+    register_sum("rebuilt")
+    arguments: dict[str, Any] = {"model": "models:/rebuilt/1", "source": "rebuilt_source", "target": target}
+    try:
+        for rows_due in (5, 3):
+            spark.range(rows_due).selectExpr("id", "double(id) x", "double(1) y").createOrReplaceTempView("now")
+            spark.sql("CREATE OR REPLACE TABLE rebuilt_source USING delta AS SELECT * FROM now")
+            assert aml_spark.score(spark, **arguments).rows == rows_due
+        assert len(rows(spark, target)) == 3
+    finally:
+        spark.sql("DROP TABLE IF EXISTS rebuilt_source")
+
+
+def test_all_of_a_partitioned_target_is_replaced_whatever_the_session_says(
+    spark: SparkSession, source: str, target: str
+) -> None:
+    register_sum("partitions")
+    arguments: dict[str, Any] = {"model": "models:/partitions/1", "source": source, "target": target}
+    aml_spark.score(spark, **arguments)
+    everything = spark.read.format("delta").load(target).localCheckpoint()
+    options = {"overwriteSchema": "true"}
+    everything.write.format("delta").mode("overwrite").partitionBy("even").options(**options).save(target)
+    spark.sql(f"DELETE FROM delta.`{source}` WHERE even")
+    spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
+    try:
+        assert aml_spark.score(spark, **arguments).rows == 25
+    finally:
+        spark.conf.unset("spark.sql.sources.partitionOverwriteMode")
+    assert {row[3] for row in rows(spark, target)} == {False}
+
+
+def test_a_model_whose_signature_names_no_columns_is_refused_where_they_cant_be_told(
+    spark: SparkSession, source: str, target: str, tmp_path: Path
+) -> None:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    pair = Schema([TensorSpec(np.dtype("float64"), (-1, 2))])
+    one = Schema([TensorSpec(np.dtype("float64"), (-1,))])
+    register("unnamed", make_total(), signature=ModelSignature(inputs=pair, outputs=one))
+    arguments: dict[str, Any] = {"model": "models:/unnamed/1", "target": target}
+    with pytest.raises(aml_spark.SchemaError, match="which of 'id', 'x', 'y', 'even' it takes"):
+        aml_spark.score(spark, source=source, **arguments)
+    narrow = str(tmp_path / "narrow")
+    spark.range(3).selectExpr("double(id) x", "double(10) y").write.format("delta").save(narrow)
+    assert aml_spark.score(spark, source=narrow, **arguments).rows == 3
+    assert [row[2] for row in rows(spark, target)] == [10.0, 11.0, 12.0]
 
 
 def test_wrong_tables_and_columns_are_refused_before_any_task(

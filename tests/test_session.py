@@ -109,12 +109,21 @@ def test_a_new_session_starts_without_a_word() -> None:
 
 def test_on_databricks_the_given_session_is_taken_as_it_is() -> None:
     code = (
-        "from pyspark.sql import SparkSession\nimport aml_spark, warnings\nwarnings.simplefilter('ignore')\n"
+        "from pyspark.sql import SparkSession\nimport aml_spark, os, warnings\nwarnings.simplefilter('ignore')\n"
         "given = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').getOrCreate()\n"
         "assert aml_spark.get_spark(conf={'spark.sql.shuffle.partitions': '3'}) is given\n"
-        "print(given.conf.get('spark.sql.shuffle.partitions'), given.conf.get('spark.jars.packages', 'none'))"
+        "print(given.conf.get('spark.sql.shuffle.partitions'), given.conf.get('spark.jars.packages', 'none'))\n"
+        # a session without Delta, and then none
+        "try: aml_spark.score(given, model='models:/a/1', source='/a', target='/b')\n"
+        "except aml_spark.SessionError as e: print(e.message)\n"
+        "given.stop()\ndel os.environ['DATABRICKS_RUNTIME_VERSION']\n"
+        "try: aml_spark.get_spark()\n"
+        "except aml_spark.SessionError as e: print(e.message)\n"
     )
-    assert python(code, DATABRICKS_RUNTIME_VERSION="17.3").stdout.split() == ["200", "none"]
+    settings, without_delta, again = python(code, DATABRICKS_RUNTIME_VERSION="17.3").stdout.splitlines()
+    assert settings.split() == ["200", "none"]
+    assert without_delta == "this Spark session doesn't know Delta's SQL"
+    assert again.endswith("goes on running, and has no Delta")
 
 
 def test_the_settings_for_plain_spark_submit_are_those_of_the_library() -> None:

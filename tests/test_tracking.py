@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,10 @@ def test_an_experiments_artifacts_stay_inside_whatever_its_name(
 
 
 def test_an_experiment_that_is_there_keeps_its_place(here: Workspace) -> None:
-    configure(workspace=here, experiment="flights", autolog=False).restore()
+    mlflow.MlflowClient(here.tracking_uri).create_experiment("flights", str(here.folder) + "/elsewhere")
     configure(workspace=here, experiment="flights", autolog=False)
-    assert len(mlflow.search_experiments(filter_string="name = 'flights'")) == 1
+    (found,) = mlflow.search_experiments(filter_string="name = 'flights'")
+    assert found.artifact_location == str(here.folder) + "/elsewhere"
 
 
 def test_a_workspace_may_be_named_as_a_folder_or_an_address(here: Workspace, there: Workspace) -> None:
@@ -470,11 +472,25 @@ def test_a_server_that_does_not_answer_is_an_error_without_its_password(monkeypa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    before = _state()
+    before, password = _state(), "pa55word"  # a traceback quotes the call
     with pytest.raises(WorkspaceError, match="doesn't answer") as caught:
-        configure(workspace=f"http://user:pa55word@127.0.0.1:{port}", experiment="flights", autolog=False)
-    assert "pa55word" not in str(caught.value)
+        configure(workspace=f"http://user:{password}@127.0.0.1:{port}", experiment="flights", autolog=False)
+    assert password not in "".join(traceback.format_exception(caught.value))
     assert _state() == before
+
+
+def test_a_tracking_shows_no_password(here: Workspace) -> None:
+    tracking = configure(workspace=here, registry="http://user:pa55word@127.0.0.1:1", autolog=False)
+    assert "pa55word" not in repr(tracking)
+
+
+def test_an_inner_configure_that_fails_leaves_the_outer_in_force(here: Workspace) -> None:
+    with configure(workspace=here, experiment="outer", autolog=False):
+        (Path(here.folder or "") / "mlflow.db").write_text("this is no SQLite file any more, " * 100)
+        outside = _state()
+        with pytest.raises(WorkspaceError, match="doesn't answer"):
+            configure(workspace=here, experiment="outer", autolog=False)
+        assert _state() == outside
 
 
 def test_a_file_that_is_no_store_is_an_error_and_leaves_mlflow_as_it_was(tmp_path: Path) -> None:

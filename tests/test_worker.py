@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from aml_spark import worker
 from aml_spark.worker import PredictionError, fits, to_arrow
 
 DOUBLES = pa.list_(pa.float64())
@@ -429,3 +430,108 @@ def test_a_column_of_nulls_fits_any_type(wanted: pa.DataType) -> None:
 def test_the_extremes_of_a_type_that_fits_survive_the_cast(has: pa.DataType, wanted: pa.DataType) -> None:
     extremes = [-(2 ** (has.bit_width - 1)), 2 ** (has.bit_width - 1) - 1]
     assert [int(value) for value in pa.array(extremes, has).cast(wanted).to_pylist()] == extremes
+
+
+# What goes in
+
+
+def _spec(inputs: Any, *, tensors: bool = False, output: pa.DataType | None = None) -> dict[str, Any]:
+    return {
+        "label": "delay/3",
+        "inputs": inputs,
+        "tensors": tensors,
+        "output": output or pa.float64(),
+        "time_zone": "UTC",
+        "params": None,
+    }
+
+
+def _handed(monkeypatch: pytest.MonkeyPatch, batch: Any, inputs: Any, *, tensors: bool = False, rows: int = 2) -> Any:
+    """What the model gets of a batch."""
+    seen: list[Any] = []
+
+    def run(data: Any) -> Any:
+        seen.append(data)
+        return np.zeros(rows)
+
+    monkeypatch.setattr(worker, "_runner", lambda folder, spec: run)
+    (array,) = worker.predict(iter([batch]), "", _spec(inputs, tensors=tensors))
+    assert array.to_pylist() == [0.0] * rows
+    return seen[0]
+
+
+def _column(name: str | None, kind: str) -> dict[str, Any]:
+    return {"name": name, "type": kind, "required": True}
+
+
+def test_two_columns_without_names_are_both_handed_over_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [_column(None, "double"), _column(None, "string")]
+    data = _handed(monkeypatch, (pa.array([1.0, 2.0]), pa.array(["a", "b"])), inputs)
+    assert data.to_numpy().tolist() == [[1.0, "a"], [2.0, "b"]]
+    with pytest.raises(PredictionError, match="takes 2 columns without names, but 1 were given"):
+        _handed(monkeypatch, (pa.array([1.0, 2.0]),), inputs)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([1.5, 2.0]), "int64"),
+        (pa.array([2**40, 1]), "int32"),
+        (pa.array([1, None]), "int64"),
+        (pa.array([[1, 2], [None, 3]]), "int64"),
+        (pa.array([300, -1], pa.int16()), "int8"),
+        (pa.array(["pa55word", "1"]), "float64"),
+    ],
+)
+def test_a_tensor_that_would_lose_something_is_refused_without_its_values(
+    monkeypatch: pytest.MonkeyPatch, values: pa.Array, kind: str
+) -> None:
+    shape = (-1, 2) if pa.types.is_list(values.type) else (-1,)
+    with pytest.raises(PredictionError, match="column 'x'") as caught:
+        _handed(
+            monkeypatch,
+            pa.StructArray.from_arrays([values], ["x"]),
+            [{**_column("x", kind), "shape": shape}],
+            tensors=True,
+        )
+    assert "pa55word" not in str(caught.value)
+
+
+def test_columns_that_make_no_tensor_of_the_shape_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    four = tuple(pa.array([1.0, 2.0]) for _ in range(4))
+    inputs = [{**_column(None, "float64"), "shape": (-1, 2)}]
+    with pytest.raises(PredictionError, match=r"make no tensors of the shape \(-1, 2\)"):
+        _handed(monkeypatch, four, inputs, tensors=True)
+    assert _handed(monkeypatch, four[:2], inputs, tensors=True).tolist() == [[1.0, 1.0], [2.0, 2.0]]
+
+
+def test_a_time_that_the_model_cannot_take_is_an_error_that_names_the_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = pa.array([datetime.datetime(9999, 12, 31), None], pa.timestamp("us"))
+    with pytest.raises(PredictionError, match="column 't' of type timestamp") as caught:
+        _handed(monkeypatch, pa.StructArray.from_arrays([far], ["t"]), [_column("t", "datetime")])
+    assert "9999" not in str(caught.value)
+
+
+def test_a_time_for_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = pa.array([datetime.datetime(2013, 1, 1)] * 2, pa.timestamp("us", "UTC"))
+    with pytest.raises(PredictionError, match=r"column 't' has type timestamp.*wants double"):
+        _handed(monkeypatch, pa.StructArray.from_arrays([times], ["t"]), [_column("t", "double")])
+
+
+def test_integers_that_came_as_doubles_beside_nulls_are_integers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame({"n": [7.0, None]})  # as Spark 3.5 hands over a bigint column
+    data = _handed(monkeypatch, frame, [_column("n", "long")])
+    assert data["n"].tolist() == [7, pd.NA]
+    with pytest.raises(PredictionError, match="column 'n' has type double"):
+        _handed(monkeypatch, pd.DataFrame({"n": [2.0**53, None]}), [_column("n", "long")])
+
+
+@pytest.mark.parametrize(("zone", "hour"), [("UTC", 12), ("America/New_York", 17)])
+def test_a_time_without_zone_is_meant_in_the_sessions(zone: str, hour: int) -> None:
+    wanted = pa.timestamp("us", "UTC")
+    noon = datetime.datetime(2013, 1, 2, 12)
+    for prediction in ([noon, None], pd.Series([noon, pd.NaT]), np.array([noon, None], "datetime64[us]")):
+        moments = to_arrow(prediction, wanted, 2, zone).to_pylist()
+        assert moments == [datetime.datetime(2013, 1, 2, hour, tzinfo=datetime.timezone.utc), None]
+    aware = pd.Series([noon, pd.NaT]).dt.tz_localize("UTC")
+    assert to_arrow(aware, wanted, 2, zone).to_pylist()[0].hour == 12
