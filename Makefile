@@ -7,8 +7,12 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-ind
 INSTALL := $(UV) pip install --quiet --require-hashes
 
 # Output that tells which of the jobs that run side by side it comes from.
-SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-8s| %s\n' $(1) "$$line"; done
-SPARK_TESTS := tests-local tests-cluster tests-connect
+SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
+ARGUMENTS_local := --spark local --ignore tests/test_documents.py
+ARGUMENTS_documents := --spark local tests/test_documents.py
+ARGUMENTS_cluster := --spark cluster
+ARGUMENTS_connect := --spark connect
+SPARK_TESTS := tests-local tests-documents tests-cluster tests-connect
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest bench pins clean java jars uv
 
@@ -30,9 +34,10 @@ types: .venv/ready
 tests: jars
 	$(MAKE) --no-print-directory --jobs 2 $(SPARK_TESTS)
 
-# One process per kind of Spark session: a process can't have a classic and a Connect session both.
+# One process per kind of Spark session: a process can't have a classic and a Connect session both. README, notebook
+# and demo have one to themselves, because they take as long as all else that is local.
 $(SPARK_TESTS): tests-%: .venv/ready java
-	set -o pipefail; $(BIN)/python -m pytest --spark $* $(call SAID_BY,$*)
+	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
 # The oldest versions that are supported, in an environment of their own. What those packages warn of is known.
 oldest: .venv-oldest/ready java

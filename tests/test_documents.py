@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,43 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def readme(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The Python examples, run in their order: their folder, and their names."""
+    folder, names = tmp_path_factory.mktemp("readme"), dict[str, Any]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("conf").symlink_to(ROOT / "conf")
+        for block in _blocks("python"):
+            exec(block, names)
+    return folder, names
+
+
 def test_the_examples_of_the_readme_run_in_their_order(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, readme: tuple[Path, dict[str, Any]]
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 5
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, names)
+    folder, names = readme
     assert names["spark"] is spark
-    assert names["result"].rows == 1000
+    assert names["result"].rows == spark.read.format("delta").load(str(folder / "predictions")).count() == 1000
+
+
+@pytest.mark.parametrize(("command", "target"), [("aml-spark score", "scored"), ("spark-submit", "submitted")])
+def test_the_command_lines_of_the_readme_score(
+    spark: SparkSession, readme: tuple[Path, dict[str, Any]], command: str, target: str
+) -> None:
+    folder, _ = readme
+    lines = "\n".join(_blocks("console")).replace("\\\n", " ").splitlines()
+    (line,) = [line for line in lines if line.startswith(command)]
+    path = os.pathsep.join([os.fspath(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "readings version 0: 1,000 rows scored with model version 1" in done.stdout
+    assert spark.read.format("delta").load(str(folder / target)).count() == 1000
 
 
 def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

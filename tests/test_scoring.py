@@ -20,13 +20,14 @@ import aml_spark
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+ROW = ("id", "double(id) x", "double(id % 7) y", "id % 2 = 0 even")
 pytestmark = pytest.mark.usefixtures("tracking")
 
 
 @pytest.fixture
 def source(spark: SparkSession, tmp_path: Path) -> str:
     path = str(tmp_path / "source")
-    numbers = spark.range(50).selectExpr("id", "double(id) x", "double(id % 7) y", "id % 2 = 0 even")
+    numbers = spark.range(0, 50, numPartitions=1).selectExpr(*ROW)
     numbers.write.format("delta").save(path)
     return path
 
@@ -45,7 +46,7 @@ def versions(spark: SparkSession, table: str) -> int:
 
 
 def append(spark: SparkSession, table: str, number: int) -> None:
-    row = spark.range(number, number + 1).selectExpr("id", "double(id) x", "double(id % 7) y", "id % 2 = 0 even")
+    row = spark.range(number, number + 1).selectExpr(*ROW)
     row.write.format("delta").mode("append").save(table)
 
 

@@ -131,27 +131,3 @@ def test_the_settings_for_plain_spark_submit_are_those_of_the_library() -> None:
     settings = {key: value.strip() for key, value in lines}
     assert settings["spark.jars.packages"] == java.delta_package()
     assert session.DELTA_CONF.items() <= settings.items()
-
-
-def test_the_app_runs_under_spark_submit(spark: SparkSession, tracking: aml_spark.Tracking, tmp_path: Path) -> None:
-    import pyspark
-    from models import register_sum
-
-    register_sum("submitted")
-    spark.range(9).selectExpr("double(id) x", "double(1) y").write.format("delta").save(str(tmp_path / "source"))
-    app = subprocess.run(
-        [sys.executable, "-m", "aml_spark", "app"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local[1]"]
-    work = ["score", "--model", "models:/submitted/1", "--source", "./source", "--target", "./target", "--json"]
-    done = subprocess.run(
-        [*submit, "--properties-file", str(CONF), app, *work, "--workspace", str(tracking.workspace.folder)],
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert '"rows": 9' in done.stdout
-    assert spark.read.format("delta").load(str(tmp_path / "target")).count() == 9
