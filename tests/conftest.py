@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import processes
@@ -44,26 +45,28 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of this process: in one JVM, with two executor processes, or on a Connect server of its own."""
-    warehouse = str(tmp_path_factory.mktemp("warehouse"))
-    if kind == "connect":
-        settings = {
-            **sessions.DELTA_CONF,
-            **sessions.LOCAL_CONF,
-            "spark.jars.packages": java.delta_package(),
-            "spark.sql.warehouse.dir": warehouse,
-        }
-        log = tmp_path_factory.mktemp("connect") / "server.log"
-        with processes.connect_server(settings, log) as url:
-            session = aml_spark.get_spark("tests", master=url)
-            yield session
-            session.stop()
-        return
-    master = "local[2]" if kind == "local" else "local-cluster[2,1,1024]"
-    session = aml_spark.get_spark(
-        "tests",
-        master=master,
-        conf={"spark.sql.warehouse.dir": warehouse, "spark.executor.extraJavaOptions": processes.QUICK_JAVA},
-    )
+    conf = {
+        "spark.executor.extraJavaOptions": processes.QUICK_JAVA,
+        "spark.python.daemon.module": "warm_daemon",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "workers"))
+        if kind == "connect":
+            conf = {
+                **sessions.DELTA_CONF,
+                **sessions.LOCAL_CONF,
+                "spark.jars.packages": java.delta_package(),
+                **conf,
+            }
+            log = tmp_path_factory.mktemp("connect") / "server.log"
+            with processes.connect_server(conf, log) as url:
+                session = aml_spark.get_spark("tests", master=url)
+                yield session
+                session.stop()
+            return
+        master = "local[2]" if kind == "local" else "local-cluster[2,1,1024]"
+        session = aml_spark.get_spark("tests", master=master, conf=conf)
     yield session
     session.stop()
 
