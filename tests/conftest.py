@@ -48,6 +48,9 @@ def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark
     conf = {
         "spark.executor.extraJavaOptions": processes.QUICK_JAVA,
         "spark.python.daemon.module": "warm_daemon",
+        # Code for a query over fifty rows takes longer to compile than the query to run.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     with pytest.MonkeyPatch.context() as patch:
