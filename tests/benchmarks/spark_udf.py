@@ -61,13 +61,13 @@ def main() -> None:
 def _model() -> str:
     values = np.random.default_rng(0).normal(size=(1000, COLUMNS))
     data = pd.DataFrame(values, columns=NAMES)
-    model = LogisticRegression().fit(data, values.sum(axis=1) > 0)
+    model = LogisticRegression().fit(data, (values.sum(axis=1) > 0).astype(float))
     with mlflow.start_run():
         return str(
             mlflow.sklearn.log_model(
                 model,
                 name="model",
-                signature=infer_signature(data, model.predict(data).astype(float)),
+                signature=infer_signature(data, model.predict(data)),
                 skops_trusted_types=["numpy.dtype"],
                 pip_requirements=["scikit-learn"],
             ).model_uri
