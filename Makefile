@@ -19,7 +19,7 @@ SPARK_TESTS := tests-local tests-documents tests-cluster tests-connect
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
 
-# Two at a time, because much of it is waiting: for sessions to start, for other processes to import.
+# Two at a time, for two cores: a kind by itself leaves one of them idle much of the time.
 test: .venv/ready java
 	$(MAKE) --no-print-directory --jobs 2 lint types jars
 	$(MAKE) --no-print-directory --jobs 2 $(SPARK_TESTS) oldest
