@@ -1,0 +1,37 @@
+"""Fetch Delta's jars, and keep Spark's classes in a file that the Java processes of the tests share.
+
+Java reads and checks thousands of classes at the start of each session. From this file it takes them as they are.
+Runs before the tests, by `make jars`, and does nothing where there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import processes
+from pyspark import SparkContext
+
+import aml_spark
+from aml_spark import java
+
+
+def main() -> None:
+    if processes.CLASSES.exists() and java.jar_file(java.delta_package()).exists():
+        return
+    unfinished = processes.CLASSES.with_suffix(".unfinished")
+    os.environ["SPARK_SUBMIT_OPTS"] = f"{processes.LEAN_JAVA} -XX:ArchiveClassesAtExit={unfinished}"
+    spark = aml_spark.get_spark("classes")
+    with tempfile.TemporaryDirectory() as folder:
+        spark.range(100).write.format("delta").save(f"{folder}/table")
+        spark.read.format("delta").load(f"{folder}/table").selectExpr("sum(id)").collect()
+    spark.stop()
+    process = SparkContext._gateway.proc
+    process.stdin.close()  # Java ends with that, and writes the file
+    process.wait()
+    if unfinished.exists():  # without it the tests take longer, no more
+        unfinished.rename(processes.CLASSES)
+
+
+if __name__ == "__main__":
+    main()
