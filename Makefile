@@ -19,10 +19,10 @@ SPARK_TESTS := tests-local tests-documents tests-cluster tests-connect
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
 
-# Two at a time, for two cores: a kind by itself leaves one of them idle much of the time.
+# Three at a time, for two cores: each by itself leaves one and a half of them idle much of the time.
 test: .venv/ready java
-	$(MAKE) --no-print-directory --jobs 2 lint types jars
-	$(MAKE) --no-print-directory --jobs 2 $(SPARK_TESTS) oldest
+	$(MAKE) --no-print-directory --jobs 3 lint types jars .venv-oldest/ready .venv-official/ready
+	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS) oldest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -31,8 +31,8 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-tests: jars
-	$(MAKE) --no-print-directory --jobs 2 $(SPARK_TESTS)
+tests: jars .venv-official/ready
+	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. README, notebook
 # and demo have one to themselves, so that no job takes much longer than the others.
@@ -51,8 +51,9 @@ bench: .venv/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done
 
 pins: uv
-	$(COMPILE) pyproject.toml --extra demo --group dev --python-version 3.10 -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra demo --extra azure --extra testing --group dev --python-version 3.10 -o requirements/dev.txt
 	$(COMPILE) --group pyproject.toml:oldest --python-version 3.11 -o requirements/oldest.txt
+	$(COMPILE) --group pyproject.toml:official --python-version 3.11 -o requirements/official.txt
 
 .venv/ready: requirements/dev.txt pyproject.toml | uv
 	$(UV) venv --quiet --allow-existing --python '>=3.10,<3.13' .venv
@@ -66,6 +67,11 @@ pins: uv
 	$(UV) pip install --quiet --python .venv-oldest --no-deps --no-build-isolation -e .
 	touch $@
 
+.venv-official/ready: requirements/official.txt | uv
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv-official
+	$(INSTALL) --python .venv-official -r requirements/official.txt
+	touch $@
+
 uv:
 	@command -v uv >/dev/null || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 
@@ -73,4 +79,4 @@ java:
 	@.ci/java
 
 clean:
-	rm -rf .venv .venv-oldest dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo
+	rm -rf .venv .venv-oldest .venv-official dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo

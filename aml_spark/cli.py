@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -115,6 +116,29 @@ def doctor(as_json: bool) -> None:
             if not finding.ok and finding.mend:
                 click.echo(f"  {'':<{width}}  → {finding.mend}")
     sys.exit(0 if well else 1)
+
+
+@main.command()
+@click.option("--port", type=int, default=0, help="Port of its HTTPS server. Default: a free one.")
+@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps what it gets.")
+@click.option("--env", is_flag=True, help="Print export lines for a shell instead of JSON.")
+def emulator(port: int, folder: Path | None, env: bool) -> None:
+    """An Azure ML workspace on this machine, until it is interrupted; prints what a client needs."""
+    import signal
+    import tempfile
+
+    from aml_spark.testing import Emulator, environment
+
+    ended = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ended)  # before there are threads: they inherit it
+    with tempfile.TemporaryDirectory(prefix="aml-spark-emulator-") as own, Emulator(folder or own, port=port) as facts:
+        if env:
+            for name, value in environment(facts).items():
+                click.echo(f"export {name}={shlex.quote(value)}")
+        else:
+            click.echo(json.dumps(facts))
+        sys.stdout.flush()
+        signal.sigwait(ended)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 AmlSparkError
 ├── ArgumentError            also a ValueError: a call that can't be meant
 ├── WorkspaceError           also a ValueError: an address, id or config file that doesn't name a workspace
+├── AuthenticationError      also a PermissionError: no credential gives a token for Azure
 ├── SessionError             also a RuntimeError: Java, jars or a Spark session are missing or don't fit
 ├── ModelError               a model that can't be opened or can't be used here
 │   └── ModelNotFoundError   also a LookupError: no such model, version or alias
@@ -50,6 +51,10 @@ class ArgumentError(AmlSparkError, ValueError):
 
 class WorkspaceError(AmlSparkError, ValueError):
     """An address, id or config file that doesn't name a workspace."""
+
+
+class AuthenticationError(AmlSparkError, PermissionError):
+    """No credential gives a token for Azure."""
 
 
 class SessionError(AmlSparkError, RuntimeError):

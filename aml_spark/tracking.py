@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import java, session
+from aml_spark import auth, java, session
 from aml_spark.errors import AmlSparkError, WorkspaceError
 from aml_spark.workspace import Workspace, masked
 
@@ -81,6 +81,8 @@ def configure(
     registry: str | None = None,
     autolog: bool = True,
     tags: Mapping[str, str] | None = None,
+    *,
+    interactive: bool = False,
 ) -> Tracking:
     """Set MLflow up in this process: from now on plain `mlflow.start_run()` logs to the workspace.
 
@@ -93,17 +95,22 @@ def configure(
         spark: the session to take tags from; None takes the active one, if any.
         workspace: a `Workspace`, or what `Workspace.find` takes: None looks at the environment, for a config.json,
             at Databricks, and ends at `./mlworkspace`.
-        experiment: name of the experiment, made where it doesn't exist; None leaves the choice to MLflow.
+        experiment: name of the experiment, made where it doesn't exist; None leaves the choice to MLflow. Azure ML
+            takes no `/` in names: of a path, as Databricks has them, the last part is the name.
         registry: registry URI where it isn't the workspace's own.
         autolog: whether `mlflow.autolog()` is switched on. False leaves autologging as it is.
         tags: more tags for each run.
+        interactive: whether you may be asked to sign in to Azure where no credential is found and a terminal is there.
 
     Raises:
-        WorkspaceError: not a workspace, or one that doesn't answer.
+        WorkspaceError: not a workspace, or one that doesn't answer or refuses.
+        AuthenticationError: no credential gives a token for Azure.
     """
     import mlflow
 
     target = Workspace.find(workspace)
+    if experiment is not None and target.arm_id is not None:
+        experiment = experiment.rstrip("/").rpartition("/")[2]
     registry_uri = registry or target.registry_uri
     spark = spark if spark is not None else session.active_session()
     run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
@@ -121,6 +128,7 @@ def configure(
             _before=before,
         )
     _in_force.append(tracking)
+    auth.tokens().interactive = interactive
     try:
         _set_up(target, registry_uri, experiment, run_tags)
         if autolog:
@@ -142,6 +150,8 @@ def _unusable(target: Workspace, error: Exception) -> WorkspaceError:
             f"a local workspace needs all of mlflow and its database packages; {error.name!r} can't be imported",
             hint="pip install 'aml-spark[local]'",
         )
+    if target.arm_id is not None:  # its address holds no password, and its own words say what is wrong
+        return WorkspaceError(f"the workspace {target.name!r} can't be used: {error}")
     return WorkspaceError(
         f"the workspace {target!r} doesn't answer ({type(error).__name__})",
         hint="aml-spark doctor shows what is missing",
@@ -210,6 +220,7 @@ class _State:
     registry_uri: str | None
     experiment_id: str | None
     autologging: Mapping[str, Any]
+    interactive: bool
 
     @classmethod
     def now(cls) -> _State:
@@ -224,6 +235,7 @@ class _State:
             registry_uri=registry._registry_uri,
             experiment_id=fluent._active_experiment_id,
             autologging=copy.deepcopy(AUTOLOGGING_INTEGRATIONS),
+            interactive=auth.tokens().interactive,
         )
 
     def restore(self) -> None:
@@ -234,6 +246,7 @@ class _State:
 
         mlflow.set_tracking_uri(self.tracking_uri)  # type: ignore[arg-type]  # None is how it starts
         registry._registry_uri = self.registry_uri  # type: ignore[assignment]  # MLflow's None has no type
+        auth.tokens().interactive = self.interactive
         fluent._active_experiment_id = self.experiment_id  # type: ignore[assignment]
         if dict(AUTOLOGGING_INTEGRATIONS) != dict(self.autologging):
             mlflow.autolog(disable=True, silent=True)  # also for libraries that are imported later

@@ -26,7 +26,7 @@ from aml_spark.errors import (
     WorkspaceError,
 )
 
-COMMANDS = ["app", "demo", "doctor", "score"]
+COMMANDS = ["app", "demo", "doctor", "emulator", "score"]
 SCORE = ["score", "--model", "models:/delay/1", "--source", "./source", "--target", "./target"]
 
 

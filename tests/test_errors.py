@@ -16,6 +16,7 @@ TREE: dict[str, tuple[type[BaseException], type[BaseException] | None]] = {
     "AmlSparkError": (Exception, None),
     "ArgumentError": (AmlSparkError, ValueError),
     "WorkspaceError": (AmlSparkError, ValueError),
+    "AuthenticationError": (AmlSparkError, PermissionError),
     "SessionError": (AmlSparkError, RuntimeError),
     "ModelError": (AmlSparkError, None),
     "ModelNotFoundError": (errors.ModelError, LookupError),
@@ -41,7 +42,9 @@ def test_parents_are_as_documented(name: str) -> None:
     parent, builtin = TREE[name]
     assert CLASSES[name].__bases__[0] is parent
     assert issubclass(CLASSES[name], AmlSparkError)
-    builtins = {base for base in CLASSES[name].__mro__ if base in (ValueError, RuntimeError, LookupError)}
+    builtins = {
+        base for base in CLASSES[name].__mro__ if base in (ValueError, RuntimeError, LookupError, PermissionError)
+    }
     assert builtins == ({builtin} if builtin else set())
 
 

@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _source(spark: SparkSession, folder: Path) -> str:
     path = str(folder / "source")
-    spark.range(0, 100, numPartitions=4).selectExpr("id", "double(id) x", "double(1) y").write.format("delta").save(
+    spark.range(0, 100, numPartitions=1).selectExpr("id", "double(id) x", "double(1) y").write.format("delta").save(
         path
     )
     return path

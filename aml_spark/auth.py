@@ -1,0 +1,168 @@
+"""Tokens for Azure: where they come from, and one that is always good for a while."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from aml_spark.errors import AuthenticationError
+
+SCOPE = "https://management.azure.com/.default"
+READY_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - a variable's name; Azure ML sets it in its jobs
+_MARGIN = 300  # seconds before its end that a token is replaced, as azure-identity does
+_PUBLIC_AUTHORITIES = ("login.microsoftonline.com", "login.chinacloudapi.cn", "login.microsoftonline.us")
+_INTERACTIVE = "interactive sign-in"
+
+
+class Token(NamedTuple):
+    """A bearer token and when it ends, in seconds since 1970 UTC."""
+
+    value: str
+    expires_on: float
+
+    def __repr__(self) -> str:
+        return f"Token(***, expires_on={self.expires_on})"
+
+
+class Tokens:
+    """The tokens for one scope: good ones, replaced before their end, across threads and forks.
+
+    Tried in this order: a ready token in `MLFLOW_TRACKING_TOKEN`; on Databricks the default service credential; what
+    `azure-identity` finds (service principal in `AZURE_*` variables, workload identity, managed identity, Azure CLI and
+    others). Never a browser or a device code, unless `interactive` is set and a terminal is attached.
+
+    Args:
+        scope: what the tokens are for.
+        interactive: whether a person may be asked to sign in.
+    """
+
+    _token: Token | None
+    _replace_at: float
+
+    def __init__(self, scope: str = SCOPE, *, interactive: bool = False) -> None:
+        self.scope = scope
+        self.interactive = interactive
+        self._start()
+
+    def get(self) -> str:
+        """A token that is good for some minutes at least.
+
+        Raises:
+            AuthenticationError: nothing gives one; says what was tried and why each failed.
+        """
+        if os.getpid() != self._pid:
+            self._start()  # connections and locks of the process that this one was forked from are not ours
+        with self._lock:
+            if self._token is None or time.time() >= self._replace_at:
+                self._token = self._fetch()
+                left = self._token.expires_on - time.time()
+                self._replace_at = self._token.expires_on - min(_MARGIN, left / 10)
+            return self._token.value
+
+    def forget(self, value: str) -> None:
+        """Don't give this token again: the service refused it."""
+        with self._lock:
+            if self._token is not None and self._token.value == value:
+                self._token = None
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._token = None
+        self._replace_at = 0
+        self._credentials: dict[str, Any] = {}
+
+    def _fetch(self) -> Token:
+        failed = {}
+        for name, make in _SOURCES.items():
+            if name == _INTERACTIVE and not (self.interactive and sys.stdin.isatty()):
+                continue
+            try:
+                if name not in self._credentials:
+                    self._credentials[name] = make()
+                found = self._credentials[name].get_token(self.scope)
+                return Token(found.token, found.expires_on)
+            except Exception as error:  # each source has errors of its own, and the next one is tried
+                failed[name] = str(error).strip() or type(error).__name__
+        tried = "\n".join(f"- {name}: {why}" for name, why in failed.items())
+        raise AuthenticationError(
+            f"no credential gives a token for {self.scope}. Tried:\n{tried}",
+            hint="az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
+        )
+
+
+@cache
+def tokens(scope: str = SCOPE) -> Tokens:
+    """This process' tokens for the scope."""
+    return Tokens(scope)
+
+
+class _Found(NamedTuple):
+    token: str
+    expires_on: float
+
+
+class _ReadyToken:
+    def get_token(self, _scope: str) -> _Found:
+        value = os.environ.get(READY_TOKEN)
+        if not value:
+            raise ValueError("not set")
+        ends = expiry(value)
+        if ends is None:
+            return _Found(value, time.time() + _MARGIN)  # not a JWT: the service will say when it has ended
+        if ends <= time.time():
+            raise ValueError(f"ended at {dt.datetime.fromtimestamp(ends, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
+        return _Found(value, ends)
+
+
+def expiry(token: str) -> float | None:
+    """When a JWT ends, in seconds since 1970 UTC; None where it doesn't say. Its signature isn't looked at."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(claims["exp"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _databricks() -> Any:
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        raise ValueError("not on Databricks")
+    from databricks.service_credentials import getServiceCredentialsProvider
+
+    return getServiceCredentialsProvider(os.environ.get("DATABRICKS_DEFAULT_SERVICE_CREDENTIAL_NAME"))
+
+
+def _azure_identity() -> Any:
+    try:
+        from azure.identity import DefaultAzureCredential
+    except ImportError:
+        raise ValueError("not installed; pip install 'aml-spark[azure]'") from None
+    # A private cloud's authority isn't one that Microsoft's own would vouch for.
+    private = urlsplit(os.environ.get("AZURE_AUTHORITY_HOST", "")).hostname not in (None, *_PUBLIC_AUTHORITIES)
+    return DefaultAzureCredential(exclude_interactive_browser_credential=True, disable_instance_discovery=private)
+
+
+def _interactive() -> Any:
+    from azure.identity import DeviceCodeCredential
+
+    return DeviceCodeCredential()
+
+
+_SOURCES: dict[str, Callable[[], Any]] = {
+    READY_TOKEN: _ReadyToken,
+    "Databricks service credential": _databricks,
+    "azure-identity": _azure_identity,
+    _INTERACTIVE: _interactive,
+}

@@ -1,0 +1,108 @@
+"""The workspace's artifacts: who asks for a file gets an address to write it to or to read it from.
+
+The addresses lead to a blob store: the emulator's own in a folder, or an Azurite.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Protocol
+
+import flask
+
+from aml_spark.testing.mlflow_api import MlflowApi
+
+PATHS_PER_CALL = 50
+PAGE = 100
+
+
+class Blobs(Protocol):
+    """A container of files."""
+
+    def address(self, name: str, *, write: bool) -> str:
+        """An address with a signature that lets its bearer write or read the blob for a while."""
+
+    def names(self, prefix: str) -> list[str]:
+        """All blobs whose names start like this, in their order."""
+
+
+def routes(workspace: str, runs: MlflowApi, blobs: Blobs) -> flask.Blueprint:
+    """`/history/v1.0/…/artifacts` of runs, and `/artifact/v2.0/…` of models that were uploaded without a run."""
+    routes = flask.Blueprint("artifacts", __name__)
+    of_run = f"/history/v1.0{workspace}/experiments/<experiment>/runs/<run>/artifacts"
+    of_origin = f"/artifact/v2.0{workspace}/artifacts/<origin>/<path:container>"
+
+    @routes.post(f"{of_run}/batch/metadata")
+    def write_to_run(experiment: str, run: str) -> Any:
+        return _no_run(runs, run) or _to_write(blobs, f"dcid.{run}")
+
+    @routes.get(f"{of_run}/contentinfo")
+    def read_from_run(experiment: str, run: str) -> Any:
+        return _no_run(runs, run) or _to_read(blobs, f"dcid.{run}")
+
+    @routes.get(of_run)
+    def list_run(experiment: str, run: str) -> Any:
+        return _no_run(runs, run) or _listed(blobs, f"dcid.{run}", flask.request.base_url)
+
+    @routes.post(f"{of_origin}/batch/metadata")
+    def write(origin: str, container: str) -> Any:
+        return _to_write(blobs, f"{origin}/{container}")
+
+    @routes.get(f"{of_origin}/contentinfo")
+    def read(origin: str, container: str) -> Any:
+        return _to_read(blobs, f"{origin}/{container}")
+
+    @routes.get(of_origin)
+    def list_origin(origin: str, container: str) -> Any:
+        return _listed(blobs, f"{origin}/{container}", flask.request.base_url)
+
+    return routes
+
+
+def _to_write(blobs: Blobs, folder: str) -> Any:
+    paths = [entry["path"] for entry in (flask.request.get_json() or {}).get("paths", [])]
+    if len(paths) > PATHS_PER_CALL:
+        return failure(400, "UserError", f"{len(paths)} paths in one call; the limit is {PATHS_PER_CALL}.")
+    bad = [path for path in paths if not _inside(path)]
+    if bad:
+        return failure(400, "UserError", f"The artifact path '{bad[0]}' is not valid.")
+    found = {
+        path: {"origin": "ExperimentRun", "path": path, "contentUri": blobs.address(f"{folder}/{path}", write=True)}
+        for path in paths
+    }
+    return {"artifacts": {}, "artifactContentInformation": found, "errors": {}}
+
+
+def _to_read(blobs: Blobs, folder: str) -> Any:
+    path = flask.request.args.get("path", "")
+    name = f"{folder}/{path}"
+    if not _inside(path) or name not in blobs.names(name):
+        return failure(404, "UserError", f"Artifact '{path}' was not found.")
+    return {"path": path, "contentUri": blobs.address(name, write=False)}
+
+
+def _listed(blobs: Blobs, folder: str, address: str) -> Any:
+    names = blobs.names(f"{folder}/")
+    start = int(flask.request.args.get("continuationToken", "0"))
+    value = [{"path": name.removeprefix(f"{folder}/")} for name in names[start : start + PAGE]]
+    more = start + PAGE < len(names)
+    return {"value": value, "nextLink": f"{address}?continuationToken={start + PAGE}" if more else None}
+
+
+def _no_run(runs: MlflowApi, run: str) -> Any:
+    return None if runs.has_run(run) else failure(404, "UserError", f"Run {run} was not found.")
+
+
+def _inside(path: str) -> bool:
+    return bool(path) and not path.startswith("/") and not {"", ".", ".."} & set(path.split("/"))
+
+
+def failure(status: int, code: str, message: str) -> Any:
+    """An answer in the shape of all errors but those of the MLflow endpoints."""
+    request = uuid.uuid4().hex
+    body = {
+        "error": {"code": code, "message": message, "details": [], "innerError": None},
+        "correlation": {"operation": request, "request": request[:16]},
+        "statusCode": status,
+    }
+    return body, status, {"x-ms-request-id": request}

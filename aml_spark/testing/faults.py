@@ -1,0 +1,134 @@
+"""Failures on demand: a plan of what happens to the next requests, and a list of the requests that came."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import flask
+
+KINDS = ("throttle", "unavailable", "drop", "drop-after", "slow", "unauthorized")
+PLAN = "/emulator/faults"
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Args:
+        kind: `throttle` (429 with Retry-After), `unavailable` (503), `drop` (the connection ends before the request
+            is handled), `drop-after` (it is handled, then the connection ends without an answer), `slow`, or
+            `unauthorized` (401, as for a token that ended).
+        path: regular expression that is looked for in the request's path.
+        method: only requests with this method; None for all.
+        times: how often it happens.
+        rate: how likely it happens to a request that fits, 0 to 1.
+        seconds: what `throttle` asks to wait, and how long `slow` waits.
+    """
+
+    kind: str
+    path: str = ""
+    method: str | None = None
+    times: int = 1
+    rate: float = 1.0
+    seconds: float = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}; expected one of {', '.join(KINDS)}")
+
+
+class Faults:
+    """The plan and the record.
+
+    Args:
+        seed: of what `rate` draws.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self._plan: list[Fault] = []
+        self._random = random.Random(seed)  # noqa: S311 - not for secrets
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        """Have it happen from now on."""
+        with self._lock:
+            self._plan.append(fault)
+
+    def clear(self) -> None:
+        """Forget the plan and the record."""
+        with self._lock:
+            self._plan.clear()
+            self.requests.clear()
+
+    def routes(self) -> flask.Blueprint:
+        """`POST /emulator/faults` plans one, `DELETE` clears, `GET /emulator/requests` lists."""
+        routes = flask.Blueprint("faults", __name__)
+
+        @routes.post(PLAN)
+        def plan() -> Any:
+            try:
+                self.add(Fault(**flask.request.get_json()))
+            except (TypeError, ValueError) as error:
+                return {"error": {"code": "UserError", "message": str(error)}}, 400
+            return {}
+
+        @routes.delete(PLAN)
+        def forget() -> Any:
+            self.clear()
+            return {}
+
+        @routes.get("/emulator/requests")
+        def requests() -> Any:
+            return {"requests": self.requests}
+
+        return routes
+
+    def around(self, app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+        """The application with the plan before it."""
+
+        def with_faults(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            if path.startswith("/emulator/"):
+                return app(environ, start)
+            fault = self._next(method, path)
+            kind = fault.kind if fault else None
+            if fault and kind == "slow":
+                time.sleep(fault.seconds)
+            if fault is None or kind == "slow":
+                return app(environ, start)
+            if kind == "drop-after":
+                # The answer is made, so what was asked for is done, but nobody gets it.
+                b"".join(app(environ, lambda *_: lambda _: None))
+            if kind in ("drop", "drop-after"):
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                start("500 Dropped", [("Content-Length", "0"), ("Connection", "close")])
+                return [b""]
+            status = {"throttle": "429 Too Many Requests", "unavailable": "503 Service Unavailable"}
+            body = b'{"error":{"code":"Injected","message":"a planned failure"},"correlation":{"request":"planned"}}'
+            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            if kind == "throttle":
+                headers.append(("Retry-After", str(int(fault.seconds))))
+            # What was sent has to be read, or the connection can't be kept.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start(status.get(fault.kind, "401 Unauthorized"), headers)
+            return [body]
+
+        return with_faults
+
+    def _next(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            self.requests.append((method, path))
+            for fault in self._plan:
+                fits = fault.method in (None, method) and re.search(fault.path, path)
+                if fault.times > 0 and fits and self._random.random() < fault.rate:
+                    fault.times -= 1
+                    return fault
+        return None

@@ -1,0 +1,120 @@
+"""Microsoft Entra's part: tokens for a client's secret, and whether a request carries a good one."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import flask
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+AUDIENCES = ("https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com")
+_ALGORITHM = "ES256"
+
+
+class RefusedToken(Exception):  # noqa: N818 - as Azure calls it
+    """The text says why."""
+
+
+@dataclass
+class Identity:
+    """One tenant with one application in it, and the tokens that it gave out.
+
+    Args:
+        lifetime: seconds that a token is good for.
+    """
+
+    lifetime: float = 3600
+    tenant_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    client_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    _key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()), repr=False)
+
+    def token(self, audience: str = AUDIENCES[0], lifetime: float | None = None) -> str:
+        """A signed token; a negative lifetime makes one that has ended."""
+        now = time.time()
+        claims = {
+            "aud": audience,
+            "iss": f"https://sts.windows.net/{self.tenant_id}/",
+            "tid": self.tenant_id,
+            "appid": self.client_id,
+            "nbf": int(now) - 3600,
+            "exp": int(now + (self.lifetime if lifetime is None else lifetime)),
+            "jti": uuid.uuid4().hex,
+        }
+        return jwt.encode(claims, self._key, _ALGORITHM)
+
+    def check(self, authorization: str | None) -> None:
+        """Look at the Authorization header of a request.
+
+        Raises:
+            RefusedToken: there is none, somebody else signed it, it is for another audience, or it has ended.
+        """
+        kind, _, token = (authorization or "").partition(" ")
+        if kind != "Bearer" or not token:
+            raise RefusedToken("Bearer token not provided.")
+        try:
+            claims = jwt.decode(token, self._key.public_key(), [_ALGORITHM], options={"verify_aud": False})
+        except jwt.ExpiredSignatureError:
+            raise RefusedToken("The token has expired.") from None
+        except jwt.InvalidTokenError:
+            raise RefusedToken("The token's signature is not valid.") from None
+        if str(claims.get("aud", "")).rstrip("/") not in AUDIENCES:
+            raise RefusedToken(f"The token is for the audience {claims.get('aud')!r}.")
+
+    def routes(self) -> flask.Blueprint:
+        """What `azure-identity` asks: where a tenant's endpoints are, and a token for a client's secret."""
+        routes = flask.Blueprint("identity", __name__)
+
+        @routes.get("/common/discovery/instance")
+        def discovery() -> Any:
+            return {
+                "tenant_discovery_endpoint": f"{_base()}/{self.tenant_id}/v2.0/.well-known/openid-configuration",
+                "metadata": [
+                    {
+                        "preferred_network": flask.request.host,
+                        "preferred_cache": flask.request.host,
+                        "aliases": [flask.request.host],
+                    }
+                ],
+            }
+
+        @routes.get("/<tenant>/v2.0/.well-known/openid-configuration")
+        def configuration(tenant: str) -> Any:
+            if tenant != self.tenant_id:
+                return _failure("invalid_tenant", f"AADSTS90002: Tenant '{tenant}' not found.")
+            return {
+                "issuer": f"{_base()}/{tenant}/v2.0",
+                "authorization_endpoint": f"{_base()}/{tenant}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{_base()}/{tenant}/oauth2/v2.0/token",
+            }
+
+        @routes.post("/<tenant>/oauth2/v2.0/token")
+        def token(tenant: str) -> Any:
+            asked = flask.request.form
+            if tenant != self.tenant_id:
+                return _failure("invalid_request", f"AADSTS90002: Tenant '{tenant}' not found.")
+            if asked.get("grant_type") != "client_credentials":
+                return _failure("unsupported_grant_type", "AADSTS70003: only client_credentials is answered here.")
+            if asked.get("client_id") != self.client_id:
+                return _failure("unauthorized_client", "AADSTS700016: Application was not found in the directory.")
+            if not hmac.compare_digest(asked.get("client_secret", "").encode(), self.client_secret.encode()):
+                return _failure("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
+            audience = asked.get("scope", "").removesuffix("/.default")
+            seconds = int(self.lifetime)
+            return {"token_type": "Bearer", "expires_in": seconds, "access_token": self.token(audience)}
+
+        return routes
+
+
+def _base() -> str:
+    return f"https://{flask.request.host}"
+
+
+def _failure(error: str, description: str, status: int = 400) -> Any:
+    return {"error": error, "error_description": description, "correlation_id": str(uuid.uuid4())}, status

@@ -1,0 +1,379 @@
+"""MLflow's calls against a workspace, with MLflow's own store beside it: the same calls, the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import processes
+import pytest
+import requests
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException, RestException
+from models import TRAINING, make_sum, register_sum
+
+import aml_spark
+from aml_spark import auth, testing
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with processes.emulator(tmp_path_factory.mktemp("emulator")) as facts:
+        yield facts
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("local")
+    os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(folder / "artifacts")
+    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").create_experiment("first")
+    del os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"]
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@pytest.fixture
+def client(workspace: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
+    yield from _pointed_to(workspace, monkeypatch)
+
+
+@pytest.fixture(params=["azureml", "sqlite"])
+def either(
+    request: pytest.FixtureRequest, workspace: dict[str, str], local: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[mlflow.MlflowClient]:
+    if request.param == "sqlite":
+        monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path(local.removeprefix("sqlite:///")).parent / "a"))
+        workspace = {"tracking_uri": local}
+    yield from _pointed_to(workspace, monkeypatch)
+
+
+def _pointed_to(facts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
+    if "ca_file" in facts:
+        for name, value in testing.environment(facts).items():
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    auth.tokens.cache_clear()
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(facts["tracking_uri"])
+    mlflow.set_registry_uri(facts["tracking_uri"])
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(before)
+    mlflow.set_registry_uri(before)
+    auth.tokens.cache_clear()
+
+
+def _plan(workspace: dict[str, str], **fault: Any) -> None:
+    url = f"{workspace['arm_url']}/emulator/faults"
+    requests.delete(url, verify=workspace["ca_file"], timeout=10)
+    if fault:
+        assert requests.post(url, json=fault, verify=workspace["ca_file"], timeout=10).ok
+
+
+@pytest.fixture
+def run(client: mlflow.MlflowClient) -> Iterator[Any]:
+    mlflow.set_experiment("faults")
+    with mlflow.start_run() as active:
+        yield active
+
+
+# The same as MLflow's own store
+
+
+def test_a_run_keeps_params_metrics_tags_and_its_end(either: mlflow.MlflowClient) -> None:
+    mlflow.set_experiment("flights")
+    with mlflow.start_run(run_name="one", tags={"team": "delays"}) as run:
+        mlflow.log_params({"depth": 3, "rate": 0.1})
+        for step in range(3):
+            mlflow.log_metric("loss", 1.0 / (step + 1), step=step)
+        mlflow.log_metrics({"auc": 0.7, "gini": 0.4})
+        with mlflow.start_run(nested=True) as child:
+            mlflow.log_param("fold", 1)
+    seen = either.get_run(run.info.run_id)
+    assert (seen.info.status, seen.info.run_name) == ("FINISHED", "one")
+    assert seen.data.params == {"depth": "3", "rate": "0.1"}
+    assert seen.data.metrics == {"loss": pytest.approx(1 / 3), "auc": 0.7, "gini": 0.4}
+    assert seen.data.tags["team"] == "delays"
+    assert [metric.step for metric in either.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
+    assert either.get_run(child.info.run_id).data.tags["mlflow.parentRunId"] == run.info.run_id
+    with pytest.raises(ValueError, match="broken"), mlflow.start_run() as failing:
+        raise ValueError("broken")
+    assert either.get_run(failing.info.run_id).info.status == "FAILED"
+
+
+def test_runs_and_experiments_are_searched_renamed_tagged_deleted_and_restored(either: mlflow.MlflowClient) -> None:
+    experiment = mlflow.set_experiment("searched").experiment_id
+    for depth in range(4):
+        with mlflow.start_run():
+            mlflow.log_param("depth", depth)
+            mlflow.log_metric("auc", depth / 10)
+    found = mlflow.search_runs([experiment], "metrics.auc > 0.15", output_format="list")
+    assert sorted(run.data.params["depth"] for run in found) == ["2", "3"]
+    run_id = found[0].info.run_id
+    either.set_tag(run_id, "kept", "yes")
+    either.delete_tag(run_id, "kept")
+    assert "kept" not in either.get_run(run_id).data.tags
+    either.delete_run(run_id)
+    assert len(either.search_runs([experiment])) == 3
+    either.restore_run(run_id)
+    assert len(either.search_runs([experiment])) == 4
+    page = either.search_runs([experiment], max_results=3)
+    assert len(either.search_runs([experiment], page_token=page.token)) == 1
+    either.set_experiment_tag(experiment, "team", "delays")
+    assert either.get_experiment(experiment).tags["team"] == "delays"
+    assert either.get_experiment_by_name("no such") is None
+
+
+def test_artifacts_come_back_as_they_went(either: mlflow.MlflowClient, tmp_path: Path) -> None:
+    names = ["plain.txt", "with space.txt", "ünïcode-日本.txt", "nested/deep/file.bin"]
+    if either.tracking_uri.startswith("azureml"):
+        names = ["hash#.txt", "percent%41.txt", *names]  # MLflow's own folder store loses these
+    folder = tmp_path / "up"
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes([number]) * (number * 1000))
+    mlflow.set_experiment("files")
+    with mlflow.start_run() as run:
+        mlflow.log_artifacts(str(folder), "all")
+        mlflow.log_text("words", "note.txt")
+        mlflow.log_text("other words", "note.txt")
+        mlflow.log_dict({"a": 1}, "all/nested/d.json")
+    run_id = run.info.run_id
+    assert [(file.path, file.is_dir) for file in either.list_artifacts(run_id)] == [("all", True), ("note.txt", False)]
+    below = {file.path.removeprefix("all/"): file.is_dir for file in either.list_artifacts(run_id, "all")}
+    assert below == dict.fromkeys(names[:-1], False) | {"nested": True}
+    assert either.list_artifacts(run_id, "note.txt") == []
+    down = Path(either.download_artifacts(run_id, "all", str(tmp_path)))
+    for name in names:
+        assert (down / name).read_bytes() == (folder / name).read_bytes()
+    assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == "other words"
+    assert mlflow.artifacts.load_dict(f"runs:/{run_id}/all/nested/d.json") == {"a": 1}
+    with pytest.raises(MlflowException):
+        mlflow.artifacts.load_text(f"runs:/{run_id}/no such file.txt")
+
+
+def test_a_model_is_logged_registered_aliased_and_loaded_by_each_address(either: mlflow.MlflowClient) -> None:
+    mlflow.set_experiment("models")
+    expected = make_sum(2.0).predict(None, TRAINING)
+    with mlflow.start_run() as run:
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=make_sum(2.0),
+            signature=mlflow.models.infer_signature(TRAINING, expected),
+            input_example=TRAINING.head(2),
+            registered_model_name="summed",
+            pip_requirements=["mlflow"],
+        )
+    second = mlflow.register_model(info.model_uri, "summed", tags={"stage": "trial"})
+    assert (second.name, str(second.version), second.run_id) == ("summed", "2", run.info.run_id)
+    third = mlflow.register_model(f"runs:/{run.info.run_id}/model", "summed")
+    assert str(third.version) == "3"
+    either.set_registered_model_alias("summed", "champion", "2")
+    assert str(either.get_model_version_by_alias("summed", "champion").version) == "2"
+    for address in (
+        info.model_uri,
+        f"runs:/{run.info.run_id}/model",
+        "models:/summed/1",
+        "models:/summed/3",
+        "models:/summed@champion",
+        "models:/summed/latest",
+    ):
+        assert np.array_equal(mlflow.pyfunc.load_model(address).predict(TRAINING), expected), address
+    either.update_model_version("summed", "2", "the second")
+    either.set_model_version_tag("summed", "2", "checked", "yes")
+    seen = either.get_model_version("summed", "2")
+    assert (seen.description, seen.tags["checked"], seen.tags["stage"]) == ("the second", "yes", "trial")
+    assert {str(found.version) for found in either.search_model_versions("name = 'summed'")} == {"1", "2", "3"}
+    either.delete_model_version("summed", "3")
+    with pytest.raises(RestException if either.tracking_uri.startswith("azureml") else MlflowException):
+        either.get_model_version("summed", "3")
+
+
+def test_batches_of_any_size_arrive_whole(either: mlflow.MlflowClient) -> None:
+    experiment = mlflow.set_experiment("batches").experiment_id
+    run_id = either.create_run(experiment).info.run_id
+    metrics = [Metric("loss", float(step), 1_700_000_000_000 + step, step) for step in range(900)]
+    params = [Param(f"p{number}", str(number)) for number in range(90)]
+    either.log_batch(run_id, metrics, params, [RunTag("t", "1")])
+    history = either.get_metric_history(run_id, "loss")
+    assert sorted((metric.step, metric.value) for metric in history) == [(step, float(step)) for step in range(900)]
+    assert len(either.get_run(run_id).data.params) == 90
+
+
+# The workspace's own ways
+
+
+def test_more_params_than_the_workspace_takes_are_refused_in_its_own_words(client: mlflow.MlflowClient) -> None:
+    run_id = client.create_run(mlflow.set_experiment("limits").experiment_id).info.run_id
+    client.log_batch(run_id, params=[Param(f"p{number}", "1") for number in range(100)])
+    client.log_batch(run_id, params=[Param(f"q{number}", "1") for number in range(100)])
+    with pytest.raises(MlflowException, match=r"FieldName=Parameters, Limit=200, Size=201.*HTTP 400, request \w+"):
+        client.log_param(run_id, "one too many", 1)
+
+
+def test_a_large_artifact_goes_in_blocks(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(5 * 2**20))
+    content = os.urandom(12 * 2**20 + 1)
+    (tmp_path / "large.bin").write_bytes(content)
+    mlflow.log_artifact(str(tmp_path / "large.bin"))
+    found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="large.bin")
+    assert Path(found).read_bytes() == content
+
+
+@pytest.mark.parametrize("path", ["../out.txt", "a/../../out.txt"])
+def test_no_artifact_leaves_its_folder(run: Any, tmp_path: Path, path: str) -> None:
+    with pytest.raises(MlflowException, match=r"[Ii]nvalid"):
+        mlflow.log_text("words", path)
+
+
+def test_autologging_logs_the_metrics_and_the_model(workspace: dict[str, str], client: mlflow.MlflowClient) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    with aml_spark.configure(workspace=workspace["tracking_uri"], experiment="autologged"), mlflow.start_run() as run:
+        LinearRegression().fit(TRAINING, TRAINING["x"])
+        seen = client.get_run(run.info.run_id)
+        assert seen.data.metrics["training_r2_score"] == pytest.approx(1.0)
+        assert seen.data.params["fit_intercept"] == "True"
+        loaded = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+        assert np.allclose(loaded.predict(TRAINING), TRAINING["x"])
+
+
+# Faults
+
+
+@pytest.mark.parametrize("kind", ["throttle", "unavailable", "drop", "drop-after", "unauthorized"])
+def test_what_fails_once_is_neither_lost_nor_doubled(
+    workspace: dict[str, str], client: mlflow.MlflowClient, tmp_path: Path, kind: str
+) -> None:
+    name = f"faulty-{kind}"
+
+    def faulty(path: str) -> None:
+        _plan(workspace, kind=kind, path=path)
+
+    faulty("experiments/create")
+    experiment = client.create_experiment(name)
+    faulty("runs/create")
+    run_id = client.create_run(experiment).info.run_id
+    assert [run.info.run_id for run in client.search_runs([experiment])] == [run_id]
+    faulty("runs/log-metric")
+    client.log_metric(run_id, "loss", 0.5, timestamp=1, step=1)
+    faulty("runs/log-parameter")
+    client.log_param(run_id, "depth", 3)
+    faulty("runs/log-batch")
+    client.log_batch(run_id, [Metric("loss", 0.4, 2, 2)])
+    assert [metric.value for metric in client.get_metric_history(run_id, "loss")] == [0.5, 0.4]
+    (tmp_path / "file.txt").write_text("words")
+    faulty("/artifacts/batch/metadata")
+    client.log_artifact(run_id, str(tmp_path / "file.txt"))
+    faulty("/contentinfo")
+    assert Path(client.download_artifacts(run_id, "file.txt")).read_text() == "words"
+    faulty("registered-models/create")
+    client.create_registered_model(name)
+    faulty("model-versions/create")
+    client.create_model_version(name, f"{client.get_run(run_id).info.artifact_uri}/model", run_id)
+    assert len(client.search_model_versions(f"name = '{name}'")) == 1
+    faulty("runs/update")
+    client.set_terminated(run_id)
+    assert client.get_run(run_id).info.status == "FINISHED"
+    _plan(workspace)
+
+
+def test_a_creation_that_is_somebody_elses_is_not_taken_for_ours(
+    workspace: dict[str, str], client: mlflow.MlflowClient
+) -> None:
+    client.create_registered_model("taken")
+    _plan(workspace, kind="drop", path="registered-models/create")
+    with pytest.raises(MlflowException, match="already exists"):
+        client.create_registered_model("taken")
+    _plan(workspace)
+
+
+def test_a_workspace_that_never_answers_is_named(workspace: dict[str, str], client: mlflow.MlflowClient) -> None:
+    _plan(workspace, kind="unavailable", path="experiments/get-by-name", times=99)
+    with pytest.raises(RestException, match=r"a planned failure \(HTTP 503, request planned\)"):
+        client.get_experiment_by_name("flights")
+    _plan(workspace)
+
+
+# From Spark
+
+
+def test_a_configured_session_tracks_registers_and_scores_with_the_workspace(
+    spark: SparkSession, workspace: dict[str, str], client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    source, target = str(tmp_path / "source"), str(tmp_path / "target")
+    spark.range(50).selectExpr("id", "double(id) x", "double(id % 7) y").coalesce(1).write.format("delta").save(source)
+    with aml_spark.configure(spark, workspace["tracking_uri"], "/Users/somebody@example.com/delays", autolog=False):
+        register_sum("scored", 3.0, alias="champion")
+        result = aml_spark.score(spark, model="models:/scored@champion", source=source, target=target)
+        with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'scorde'.*'scored'"):
+            aml_spark.spark_udf(spark, "models:/scorde/1")
+    assert (result.rows, result.model_version) == (50, "1")
+    assert spark.read.format("delta").load(target).where("prediction = x + y + 3").count() == 50
+    experiment = client.get_experiment_by_name("delays")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.tags["spark.version"] == spark.version
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("AZURE_CLIENT_SECRET", "wrong", "AADSTS7000215: Invalid client secret"),
+        ("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555", "double check your tenant"),
+        ("MLFLOW_TRACKING_TOKEN", "nonsense", "The token's signature is not valid"),
+        ("REQUESTS_CA_BUNDLE", "", "certificate"),
+    ],
+)
+def test_who_is_refused_reads_why(
+    workspace: dict[str, str],
+    client: mlflow.MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    told: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")  # the others would look for Azure in vain
+    with pytest.raises(aml_spark.AmlSparkError) as raised:
+        aml_spark.configure(workspace=workspace["tracking_uri"], experiment="flights", autolog=False)
+    assert told in str(raised.value)
+    assert workspace["client_secret"] not in str(raised.value)
+
+
+def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(
+    workspace: dict[str, str], client: mlflow.MlflowClient
+) -> None:
+    root = Path(__file__).parent.parent
+    python = root / ".venv-official" / "bin" / "python"
+    assert python.exists(), "make .venv-official/ready"
+    path = workspace["tracking_uri"].partition("/mlflow/")[2]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AZURE_AUTHORITY"))}
+    env |= {
+        "MLFLOW_TRACKING_URI": f"azureml://westeurope.api.azureml.ms/mlflow/{path}",
+        "HTTPS_PROXY": workspace["proxy_url"],
+        "AZUREML_CURRENT_CLOUD": "AzureCloud",
+    }
+    script = root / "tests" / "workers" / "official_client.py"
+    done = subprocess.run([python, script], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["status"] == "FINISHED"
+    assert told["params"] == {"depth": "3"}
+    assert told["metrics"] == {"auc": 0.7, "loss": 0.4}
+    assert told["host"] == "westeurope.api.azureml.ms"
+    assert (told["version"], told["same"]) == ("1", True)
+    assert "logged-models/search failed with error code 404" in told["listing"]  # as on the real workspace
+    assert [file.path for file in client.list_artifacts(told["run_id"], "model")] == ["model/MLmodel", "model/data"]
+
+
+def test_the_proxy_lets_nothing_out(workspace: dict[str, str]) -> None:
+    with pytest.raises(requests.exceptions.ProxyError, match="403 Forbidden"):
+        requests.get("https://example.com", proxies={"https": workspace["proxy_url"]}, timeout=10)
