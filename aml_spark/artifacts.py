@@ -7,13 +7,14 @@ many files and the blocks of large ones side by side.
 from __future__ import annotations
 
 import base64
+import contextlib
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import mlflow
 from mlflow.azure.client import put_block, put_block_list
@@ -89,7 +90,7 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
             _, _, more = (page.get("nextLink") or "").partition("?")
             if not more:
                 return
-            query = dict(part.split("=", 1) for part in more.split("&"))
+            query = dict(parse_qsl(more))
 
     # Writing
 
@@ -126,21 +127,31 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
 
         futures = {self.chunk_thread_pool.submit(send, number): number for number in range(count)}
         blocks = {}
-        with ArtifactProgressBar.chunks(size, f"Uploading {artifact_file_path}", chunk) as bar:
+        with (
+            _named(f"{artifact_file_path!r} couldn't be uploaded"),
+            ArtifactProgressBar.chunks(size, f"Uploading {artifact_file_path}", chunk) as bar,
+        ):
             for future in as_completed(futures):
                 blocks[futures[future]] = future.result()
                 bar.update()
         if _state(src_file_path) != before:
             raise MlflowException(f"{src_file_path!r} changed while it was uploaded; nothing was stored under its name")
-        put_block_list(address, [blocks[number] for number in range(count)], headers={})
+        with _named(f"{artifact_file_path!r} couldn't be stored"):
+            put_block_list(address, [blocks[number] for number in range(count)], headers={})
 
     # Reading
 
     def _get_read_credential_infos(self, remote_file_paths: Sequence[str]) -> list[ArtifactCredentialInfo]:
         return [_credential(path, self._address(path)) for path in remote_file_paths]
 
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        # Without MLflow's look at the folder for the file's size: the workspace tells none.
+        self._download_from_cloud(remote_file_path, local_path)
+
     def _download_from_cloud(self, remote_file_path: str, local_path: str) -> None:
-        download_file_using_http_uri(self._address(remote_file_path), local_path)
+        address = self._address(remote_file_path)
+        with _named(f"{remote_file_path!r} couldn't be downloaded"):
+            download_file_using_http_uri(address, local_path)
 
     def _address(self, path: str) -> str:
         answer = self.service.call("GET", f"{self._place}/contentinfo", {"path": self._inside(path)})
@@ -151,6 +162,16 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
         if {"", ".", ".."} & set(parts):
             raise MlflowException.invalid_parameter_value(f"Invalid artifact path: {path!r}")
         return "/".join(parts)
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Say what failed, without the signature that the address carries."""
+    try:
+        yield
+    except Exception as error:  # requests', urllib3's and the file system's
+        told = re.sub(r"\bsig=[^&\s'\")]+", "sig=***", str(error))
+        raise MlflowException(f"{what}: {told}") from None
 
 
 def _credential(path: str, address: str) -> ArtifactCredentialInfo:

@@ -127,8 +127,10 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
     import signal
     import tempfile
 
-    from aml_spark.testing import Emulator, environment
-
+    try:
+        from aml_spark.testing import Emulator, environment
+    except ImportError as error:
+        raise AmlSparkError(f"{error.name} isn't installed", hint="pip install 'aml-spark[testing]'") from None
     ended = (signal.SIGINT, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, ended)  # before there are threads: they inherit it
     with tempfile.TemporaryDirectory(prefix="aml-spark-emulator-") as own, Emulator(folder or own, port=port) as facts:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from aml_spark.errors import WorkspaceError
-
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """The workspace's runs."""
@@ -33,6 +31,8 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
 
 def _need_mlflow_3() -> None:
     import mlflow
+
+    from aml_spark.errors import WorkspaceError
 
     if int(mlflow.__version__.partition(".")[0]) < 3:
         raise WorkspaceError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    # The session comes first, so that its processes don't inherit the addresses that the tests put in the environment.
     with processes.emulator(tmp_path_factory.mktemp("emulator")) as facts:
         yield facts
 
@@ -248,14 +251,14 @@ def test_autologging_logs_the_metrics_and_the_model(workspace: dict[str, str], c
 # Faults
 
 
-@pytest.mark.parametrize("kind", ["throttle", "unavailable", "drop", "drop-after", "unauthorized"])
+@pytest.mark.parametrize("failure", ["throttle", "unavailable", "drop", "drop-after", "unauthorized"])
 def test_what_fails_once_is_neither_lost_nor_doubled(
-    workspace: dict[str, str], client: mlflow.MlflowClient, tmp_path: Path, kind: str
+    workspace: dict[str, str], client: mlflow.MlflowClient, tmp_path: Path, failure: str
 ) -> None:
-    name = f"faulty-{kind}"
+    name = f"faulty-{failure}"
 
     def faulty(path: str) -> None:
-        _plan(workspace, kind=kind, path=path)
+        _plan(workspace, kind=failure, path=path)
 
     faulty("experiments/create")
     experiment = client.create_experiment(name)
@@ -299,6 +302,23 @@ def test_a_workspace_that_never_answers_is_named(workspace: dict[str, str], clie
     _plan(workspace, kind="unavailable", path="experiments/get-by-name", times=99)
     with pytest.raises(RestException, match=r"a planned failure \(HTTP 503, request planned\)"):
         client.get_experiment_by_name("flights")
+    _plan(workspace)
+
+
+def test_no_error_shows_the_signature_of_an_address(workspace: dict[str, str], run: Any, tmp_path: Path) -> None:
+    mlflow.log_text("words", "note.txt")
+    (tmp_path / "file.txt").write_text("words")
+    for work in (
+        lambda: mlflow.log_artifact(str(tmp_path / "file.txt")),
+        lambda: mlflow.log_artifacts(str(tmp_path), "folder"),
+        lambda: mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt"),
+    ):
+        _plan(workspace, kind="unauthorized", path="^/amlsparkemulator/", times=99)
+        with pytest.raises(MlflowException) as raised:
+            work()
+        told = "".join(traceback.format_exception(raised.value))
+        assert "note.txt" in told or "file.txt" in told
+        assert set(re.findall(r"sig=([^&\s'\")]*)", told)) == {"***"}
     _plan(workspace)
 
 

@@ -70,14 +70,16 @@ def test_executors_need_neither_the_store_nor_the_library(spark: SparkSession, n
             import os
             import sys
 
-            told = f"{os.environ.get('MLFLOW_TRACKING_URI')} {'aml_spark' in sys.modules}"
+            ours = {name for name in sys.modules if name.split(".")[0] == "aml_spark"}
+            # MLflow loads the plugin wherever the library is installed, as it is here.
+            told = f"{os.environ.get('MLFLOW_TRACKING_URI')} {sorted(ours - {'aml_spark', 'aml_spark.plugin'})}"
             return np.array([told] * len(model_input), dtype=object)
 
     schema = ModelSignature(inputs=Schema([ColSpec("double", "x")]), outputs=Schema([ColSpec("string")]))
     version = register("where", Where(), signature=schema)
     udf = aml_spark.spark_udf(spark, f"models:/where/{version}")
     told = {row[0] for row in numbers.select(udf()).distinct().collect()}
-    assert told == {"None False"}
+    assert told == {"None []"}
 
 
 @pytest.mark.every_kind

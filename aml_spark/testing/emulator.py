@@ -22,7 +22,7 @@ _GUARDED = ("/mlflow/", "/history/", "/artifact/", "/subscriptions/")
 
 
 class Emulator:
-    """A workspace on 127.0.0.1, from `start` to `stop`; a context manager, too.
+    """A workspace on 127.0.0.1, from `start` to `stop`; a context manager, too. One at a time in a process.
 
     Args:
         folder: where its store, its artifacts and `ca.pem` lie. What is there from before is served again.
