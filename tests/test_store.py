@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException, RestException
 from models import TRAINING, make_sum, register_sum
 
 import aml_spark
-from aml_spark import auth, testing
+from aml_spark import auth
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -60,6 +60,8 @@ def either(
 
 def _pointed_to(facts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
     if "ca_file" in facts:
+        from aml_spark import testing  # not at the top: the oldest environment has none of it, and none of these tests
+
         for name, value in testing.environment(facts).items():
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
