@@ -24,9 +24,9 @@ _INTERACTIVE = "interactive sign-in"
 
 
 class Token(NamedTuple):
-    """A bearer token and when it ends, in seconds since 1970 UTC."""
+    """A bearer token and when it ends, in seconds since 1970 UTC, as azure-identity names them."""
 
-    value: str
+    token: str
     expires_on: float
 
     def __repr__(self) -> str:
@@ -66,12 +66,12 @@ class Tokens:
                 self._token = self._fetch()
                 left = self._token.expires_on - time.time()
                 self._replace_at = self._token.expires_on - min(_MARGIN, left / 10)
-            return self._token.value
+            return self._token.token
 
     def forget(self, value: str) -> None:
         """Don't give this token again: the service refused it."""
         with self._lock:
-            if self._token is not None and self._token.value == value:
+            if self._token is not None and self._token.token == value:
                 self._token = None
 
     def _start(self) -> None:
@@ -106,22 +106,17 @@ def tokens(scope: str = SCOPE) -> Tokens:
     return Tokens(scope)
 
 
-class _Found(NamedTuple):
-    token: str
-    expires_on: float
-
-
 class _ReadyToken:
-    def get_token(self, _scope: str) -> _Found:
+    def get_token(self, _scope: str) -> Token:
         value = os.environ.get(READY_TOKEN)
         if not value:
             raise ValueError("not set")
         ends = expiry(value)
         if ends is None:
-            return _Found(value, time.time() + _MARGIN)  # not a JWT: the service will say when it has ended
+            return Token(value, time.time() + _MARGIN)  # not a JWT: the service will say when it has ended
         if ends <= time.time():
             raise ValueError(f"ended at {dt.datetime.fromtimestamp(ends, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
-        return _Found(value, ends)
+        return Token(value, ends)
 
 
 def expiry(token: str) -> float | None:

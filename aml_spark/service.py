@@ -60,13 +60,13 @@ class Service(NamedTuple):
         return cls(workspace.host, workspace.arm_id)
 
     @property
-    def mlflow_url(self) -> str:
+    def mlflow_path(self) -> str:
         """What MLflow's paths, `/api/2.0/mlflow/…`, come after."""
-        return f"https://{self.host}/mlflow/v2.0{self.arm_id}"
+        return f"/mlflow/v2.0{self.arm_id}"
 
     def credentials(self) -> MlflowHostCreds:
         """Address and token, as MLflow's stores ask for before each request."""
-        return MlflowHostCreds(self.mlflow_url, token=auth.tokens().get())
+        return MlflowHostCreds(f"https://{self.host}{self.mlflow_path}", token=auth.tokens().get())
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, retry: bool = True) -> Any:
         """One request below the workspace, such as `/history/v1.0{arm_id}/…`; its answer's JSON.
@@ -86,9 +86,7 @@ class Service(NamedTuple):
 
     def call_mlflow(self, method: str, path: str, body: str | None, *, retry: bool = True) -> Any:
         """The same for one of MLflow's paths, with JSON as text."""
-        return self.call(
-            method, f"/mlflow/v2.0{self.arm_id}{path}", None if body is None else json.loads(body), retry=retry
-        )
+        return self.call(method, self.mlflow_path + path, None if body is None else json.loads(body), retry=retry)
 
     def _answer(self, method: str, path: str, body: Mapping[str, Any] | None, *, retry: bool) -> Any:
         token, renewed = auth.tokens().get(), False

@@ -201,6 +201,17 @@ def test_a_model_is_logged_registered_aliased_and_loaded_by_each_address(either:
         either.get_model_version("summed", "3")
 
 
+def test_a_model_that_is_logged_outside_of_a_run_is_loaded_by_its_address(either: mlflow.MlflowClient) -> None:
+    mlflow.set_experiment("runless")
+    expected = make_sum(4.0).predict(None, TRAINING)
+    signature = mlflow.models.infer_signature(TRAINING, expected)
+    info = mlflow.pyfunc.log_model(
+        name="alone", python_model=make_sum(4.0), signature=signature, pip_requirements=["mlflow"]
+    )
+    assert mlflow.active_run() is None
+    assert np.array_equal(mlflow.pyfunc.load_model(info.model_uri).predict(TRAINING), expected)
+
+
 def test_batches_of_any_size_arrive_whole(either: mlflow.MlflowClient) -> None:
     experiment = mlflow.set_experiment("batches").experiment_id
     run_id = either.create_run(experiment).info.run_id
