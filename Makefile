@@ -8,11 +8,13 @@ INSTALL := $(UV) pip install --quiet --require-hashes
 
 # Output that tells which of the jobs that run side by side it comes from.
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
-ARGUMENTS_local := --spark local --ignore tests/test_documents.py
+APART := tests/test_documents.py tests/test_scoring.py tests/test_servers.py
 ARGUMENTS_documents := --spark local tests/test_documents.py
+ARGUMENTS_scoring := --spark local tests/test_scoring.py tests/test_servers.py
+ARGUMENTS_local := --spark local $(APART:%=--ignore %)
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-local tests-documents tests-cluster tests-connect
+SPARK_TESTS := tests-documents tests-scoring tests-local tests-cluster tests-connect
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest bench pins clean java jars uv
 
@@ -34,8 +36,8 @@ types: .venv/ready
 tests: jars .venv-official/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
-# One process per kind of Spark session: a process can't have a classic and a Connect session both. README, notebook
-# and demo have one to themselves, so that no job takes much longer than the others.
+# One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
+# is in three, longest first, so that no job outlasts the others by much.
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
