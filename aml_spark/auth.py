@@ -36,9 +36,10 @@ class Token(NamedTuple):
 class Tokens:
     """The tokens for one scope: good ones, replaced before their end, across threads and forks.
 
-    Tried in this order: a ready token in `MLFLOW_TRACKING_TOKEN`; on Databricks the default service credential; what
-    `azure-identity` finds (service principal in `AZURE_*` variables, workload identity, managed identity, Azure CLI and
-    others). Never a browser or a device code, unless `interactive` is set and a terminal is attached.
+    Tried in this order: a token that was lent to this process; a ready one in `MLFLOW_TRACKING_TOKEN`; on Databricks
+    the default service credential; what `azure-identity` finds (service principal in `AZURE_*` variables, workload
+    identity, managed identity, Azure CLI and others). Never a browser or a device code, unless `interactive` is set
+    and a terminal is attached.
 
     Args:
         scope: what the tokens are for.
@@ -51,6 +52,7 @@ class Tokens:
     def __init__(self, scope: str = SCOPE, *, interactive: bool = False) -> None:
         self.scope = scope
         self.interactive = interactive
+        self.lent: Token | None = None
         self._start()
 
     def get(self) -> str:
@@ -59,6 +61,10 @@ class Tokens:
         Raises:
             AuthenticationError: nothing gives one; says what was tried and why each failed.
         """
+        return self.current().token
+
+    def current(self) -> Token:
+        """The same with its end."""
         if os.getpid() != self._pid:
             self._start()  # connections and locks of the process that this one was forked from are not ours
         with self._lock:
@@ -66,7 +72,13 @@ class Tokens:
                 self._token = self._fetch()
                 left = self._token.expires_on - time.time()
                 self._replace_at = self._token.expires_on - min(_MARGIN, left / 10)
-            return self._token.token
+            return self._token
+
+    def lend(self, token: Token | None) -> None:
+        """Have another process' token tried first, as long as it is good; None takes it away."""
+        with self._lock:
+            if token != self.lent:
+                self.lent, self._token = token, None
 
     def forget(self, value: str) -> None:
         """Don't give this token again: the service refused it."""
@@ -83,6 +95,10 @@ class Tokens:
 
     def _fetch(self) -> Token:
         failed = {}
+        if self.lent is not None:
+            if self.lent.expires_on > time.time():
+                return self.lent
+            failed["the token that was lent to this process"] = f"ended at {utc(self.lent.expires_on)}"
         for name, make in _SOURCES.items():
             if name == _INTERACTIVE and not (self.interactive and sys.stdin.isatty()):
                 continue
@@ -115,8 +131,13 @@ class _ReadyToken:
         if ends is None:
             return Token(value, time.time() + _MARGIN)  # not a JWT: the service will say when it has ended
         if ends <= time.time():
-            raise ValueError(f"ended at {dt.datetime.fromtimestamp(ends, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
+            raise ValueError(f"ended at {utc(ends)}")
         return Token(value, ends)
+
+
+def utc(seconds: float) -> str:
+    """A moment as text, from seconds since 1970."""
+    return f"{dt.datetime.fromtimestamp(seconds, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def expiry(token: str) -> float | None:

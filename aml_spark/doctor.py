@@ -49,6 +49,7 @@ def examine() -> list[Finding]:
         _package("mlflow", "local", needed=workspace is not None and workspace.folder is not None),
         _package("azure-identity", "azure", needed=False),
         _package("azure-ai-ml", "aml", needed=False),
+        _azureml(),
         finding,
     ]
     return findings
@@ -74,6 +75,22 @@ def _jars() -> Finding:
     there = java.jar_file(package).exists()
     found = package if there else f"{package}: not here yet, fetched when a session starts"
     return Finding(what="delta jar", ok=there, found=found, mend=f"spark-shell --packages {package}", needed=False)
+
+
+def _azureml() -> Finding:
+    """Whose plugin for `azureml://` answers: of several, the one that MLflow finds last."""
+    found = importlib.metadata.entry_points(group="mlflow.tracking_store", name="azureml")
+    names = list(dict.fromkeys(entry.dist.name for entry in found if entry.dist is not None))
+    if names in ([], ["aml-spark"]):  # in a source checkout that isn't installed there are none
+        return Finding(what="azureml://", ok=True, found="aml-spark", needed=False)
+    last = names[-1]
+    return Finding(
+        what="azureml://",
+        ok=False,
+        found=f"{' and '.join(names)} are installed; {last} answers, and aml-spark after configure()",
+        mend="pip uninstall azureml-mlflow, or call aml_spark.configure() first",
+        needed=False,
+    )
 
 
 def _workspace() -> tuple[Workspace | None, Finding]:

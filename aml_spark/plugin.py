@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+Builders = tuple[Callable[..., Any] | None, ...]
+"""What makes the tracking store, the registry store and the artifact repository; None where nothing does."""
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
@@ -27,6 +31,32 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
     from aml_spark.artifacts import AzureMLArtifactRepository
 
     return AzureMLArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+
+
+def builders() -> Builders:
+    """What MLflow calls now for `azureml://` in this process."""
+    return tuple(registry._registry.get("azureml") for registry in _registries())
+
+
+def answer(wanted: Builders = (tracking_store, registry_store, artifact_repository)) -> None:
+    """Have these called from now on, whatever is installed beside this library: azureml-mlflow has the same scheme."""
+    for registry, builder in zip(_registries(), wanted, strict=True):
+        if registry._registry.get("azureml") is builder:
+            continue
+        if builder is None:
+            del registry._registry["azureml"]
+        else:
+            registry.register("azureml", builder)
+        if hasattr(registry, "_get_store_with_resolved_uri"):  # stores that the other one made
+            registry._get_store_with_resolved_uri.cache_clear()
+
+
+def _registries() -> tuple[Any, Any, Any]:
+    from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry as artifacts
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry as runs
+
+    return runs, _get_store_registry(), artifacts
 
 
 def _need_mlflow_3() -> None:

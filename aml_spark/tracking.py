@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
@@ -11,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aml_spark import auth, java, session
+from aml_spark import auth, java, plugin, session
 from aml_spark.errors import AmlSparkError, WorkspaceError
+from aml_spark.executor import ExecutorTracking
+from aml_spark.state import State
 from aml_spark.workspace import Workspace, masked
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# What MLflow itself writes when it is set up, and what it takes from a parent process.
-_VARIABLES = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_REGISTRY_URI",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
-    "MLFLOW_RUN_ID",
-    "MLFLOW_RUN_CONTEXT",
-    "_MLFLOW_SERVER_ARTIFACT_ROOT",
-)
 _in_force: list[Tracking] = []  # one entry for each call of configure that isn't put back, the newest last
 
 
@@ -51,7 +42,7 @@ class Tracking:
     experiment: str | None
     tags: Mapping[str, str]
     _arguments: tuple[object, ...] = field(repr=False)
-    _before: _State = field(repr=False)
+    _before: State = field(repr=False)
 
     def restore(self) -> None:
         """Put MLflow back as it was before `configure`; a second call does nothing.
@@ -61,6 +52,21 @@ class Tracking:
         if self in _in_force:
             del _in_force[_in_force.index(self) :]
             self._before.restore()
+
+    def on_executor(self, *, task_seconds: float = 600) -> ExecutorTracking:
+        """What functions need that run on executors: `with tracking.on_executor().start_run("child"): …` in them.
+
+        Make it right before the job, while the run is active whose children its runs shall be, and let the function
+        take it along. Executors need
+        this library and have to reach the workspace.
+
+        Args:
+            task_seconds: how long a task takes at most. The token that goes along is good for that long at least.
+
+        Raises:
+            AuthenticationError: no token for the workspace, or none that is good for so long.
+        """
+        return ExecutorTracking.here(self.workspace, self.registry_uri, self.tags, task_seconds=task_seconds)
 
     def __enter__(self) -> Tracking:
         return self
@@ -115,7 +121,7 @@ def configure(
     spark = spark if spark is not None else session.active_session()
     run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
     arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())))
-    before = _State.now()
+    before = State.now()
     if _in_force and _in_force[-1]._arguments == arguments:
         tracking = _in_force[-1]
     else:
@@ -162,6 +168,8 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
     import mlflow
     from mlflow.tracking import fluent
 
+    if target.arm_id is not None:
+        plugin.answer()
     moved = mlflow.get_tracking_uri() != target.tracking_uri
     if target.artifact_root is not None:
         Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
@@ -179,9 +187,7 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
         _logger.warning("MLFLOW_RUN_ID=%s was inherited and is set aside: start_run() makes a new run", inherited)
         del os.environ["MLFLOW_RUN_ID"]
     if experiment is not None:
-        if target.artifact_root is not None and mlflow.get_experiment_by_name(experiment) is None:
-            mlflow.create_experiment(experiment, str(Path(target.artifact_root, re.sub(r"[^\w-]", "_", experiment))))
-        mlflow.set_experiment(experiment)
+        _set_experiment(target, experiment)
     given = _in_force[0]._before.environ["MLFLOW_RUN_CONTEXT"] or "{}"
     try:
         context = dict(json.loads(given))
@@ -190,6 +196,28 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
             "MLFLOW_RUN_CONTEXT isn't a JSON object of tags", hint="unset MLFLOW_RUN_CONTEXT"
         ) from None
     os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({**context, **tags}, sort_keys=True)
+
+
+def _set_experiment(target: Workspace, name: str) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import fluent
+
+    if target.artifact_root is None and target.arm_id is None:
+        mlflow.set_experiment(name)
+        return
+    if mlflow.get_experiment_by_name(name) is None:
+        place = target.artifact_root and str(Path(target.artifact_root, re.sub(r"[^\w-]", "_", name)))
+        try:
+            # What set_experiment does, without asking for what was just made.
+            made = mlflow.create_experiment(name, place)
+            os.environ["MLFLOW_EXPERIMENT_ID"] = made
+            fluent._active_experiment_id = made  # type: ignore[assignment]
+            return
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                raise
+    mlflow.set_experiment(name)
 
 
 def _session_tags(spark: SparkSession) -> dict[str, str]:
@@ -209,51 +237,3 @@ def _session_tags(spark: SparkSession) -> dict[str, str]:
         except Exception:  # a job of plain Python files has no notebook
             _logger.debug("no notebook path", exc_info=True)
     return {key: str(value) for key, value in found.items() if value}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    """What `configure` changes in MLflow and the environment."""
-
-    environ: Mapping[str, str | None]
-    tracking_uri: str | None
-    registry_uri: str | None
-    experiment_id: str | None
-    autologging: Mapping[str, Any]
-    interactive: bool
-
-    @classmethod
-    def now(cls) -> _State:
-        from mlflow.tracking import fluent
-        from mlflow.tracking._model_registry import utils as registry
-        from mlflow.tracking._tracking_service import utils as tracking
-        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
-
-        return cls(
-            environ={name: os.environ.get(name) for name in _VARIABLES},
-            tracking_uri=tracking._tracking_uri,
-            registry_uri=registry._registry_uri,
-            experiment_id=fluent._active_experiment_id,
-            autologging=copy.deepcopy(AUTOLOGGING_INTEGRATIONS),
-            interactive=auth.tokens().interactive,
-        )
-
-    def restore(self) -> None:
-        import mlflow
-        from mlflow.tracking import fluent
-        from mlflow.tracking._model_registry import utils as registry
-        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
-
-        mlflow.set_tracking_uri(self.tracking_uri)  # type: ignore[arg-type]  # None is how it starts
-        registry._registry_uri = self.registry_uri  # type: ignore[assignment]  # MLflow's None has no type
-        auth.tokens().interactive = self.interactive
-        fluent._active_experiment_id = self.experiment_id  # type: ignore[assignment]
-        if dict(AUTOLOGGING_INTEGRATIONS) != dict(self.autologging):
-            mlflow.autolog(disable=True, silent=True)  # also for libraries that are imported later
-            for name, config in self.autologging.items():
-                AUTOLOGGING_INTEGRATIONS[name] = copy.deepcopy(config)
-        for name, value in self.environ.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

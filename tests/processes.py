@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -95,25 +94,6 @@ def standalone_cluster(folder: Path) -> Iterator[str]:
         serving(worker, worker_port, folder / "worker.log", **local),
     ):
         yield address
-
-
-@contextlib.contextmanager
-def emulator(folder: Path) -> Iterator[dict[str, str]]:
-    """`aml-spark emulator`; gives what it says that a client needs."""
-    with (folder / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "aml_spark", "emulator", "--dir", str(folder / "workspace")],
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (folder / "emulator.log").read_text()
-        yield json.loads(line)
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 @contextlib.contextmanager

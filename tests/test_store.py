@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-import processes
 import pytest
 import requests
 from mlflow.entities import Metric, Param, RunTag
@@ -21,17 +21,17 @@ from mlflow.exceptions import MlflowException, RestException
 from models import TRAINING, make_sum, register_sum
 
 import aml_spark
-from aml_spark import auth
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from aml_spark.testing import EmulatorProcess
 
-@pytest.fixture(scope="module")
-def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    # The session comes first, so that its processes don't inherit the addresses that the tests put in the environment.
-    with processes.emulator(tmp_path_factory.mktemp("emulator")) as facts:
-        yield facts
+
+@pytest.fixture
+def client(azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    return _pointed_to(azureml_workspace.facts["tracking_uri"])
 
 
 @pytest.fixture(scope="module")
@@ -43,43 +43,23 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-@pytest.fixture
-def client(workspace: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
-    yield from _pointed_to(workspace, monkeypatch)
-
-
 @pytest.fixture(params=["azureml", "sqlite"])
 def either(
-    request: pytest.FixtureRequest, workspace: dict[str, str], local: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[mlflow.MlflowClient]:
-    if request.param == "sqlite":
-        monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path(local.removeprefix("sqlite:///")).parent / "a"))
-        workspace = {"tracking_uri": local}
-    yield from _pointed_to(workspace, monkeypatch)
+    request: pytest.FixtureRequest,
+    local: str,
+    azureml_workspace: EmulatorProcess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> mlflow.MlflowClient:
+    if request.param == "azureml":
+        return _pointed_to(azureml_workspace.facts["tracking_uri"])
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path(local.removeprefix("sqlite:///")).parent / "a"))
+    return _pointed_to(local)
 
 
-def _pointed_to(facts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
-    if "ca_file" in facts:
-        from aml_spark import testing  # not at the top: the oldest environment has none of it, and none of these tests
-
-        for name, value in testing.environment(facts).items():
-            monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    auth.tokens.cache_clear()
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(facts["tracking_uri"])
-    mlflow.set_registry_uri(facts["tracking_uri"])
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
-    mlflow.set_registry_uri(before)
-    auth.tokens.cache_clear()
-
-
-def _plan(workspace: dict[str, str], **fault: Any) -> None:
-    url = f"{workspace['arm_url']}/emulator/faults"
-    requests.delete(url, verify=workspace["ca_file"], timeout=10)
-    if fault:
-        assert requests.post(url, json=fault, verify=workspace["ca_file"], timeout=10).ok
+def _pointed_to(uri: str) -> mlflow.MlflowClient:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient()
 
 
 @pytest.fixture
@@ -249,10 +229,15 @@ def test_no_artifact_leaves_its_folder(run: Any, tmp_path: Path, path: str) -> N
         mlflow.log_text("words", path)
 
 
-def test_autologging_logs_the_metrics_and_the_model(workspace: dict[str, str], client: mlflow.MlflowClient) -> None:
+def test_autologging_logs_the_metrics_and_the_model(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
+) -> None:
     from sklearn.linear_model import LinearRegression
 
-    with aml_spark.configure(workspace=workspace["tracking_uri"], experiment="autologged"), mlflow.start_run() as run:
+    with (
+        aml_spark.configure(workspace=azureml_workspace.facts["tracking_uri"], experiment="autologged"),
+        mlflow.start_run() as run,
+    ):
         LinearRegression().fit(TRAINING, TRAINING["x"])
         seen = client.get_run(run.info.run_id)
         assert seen.data.metrics["training_r2_score"] == pytest.approx(1.0)
@@ -261,17 +246,36 @@ def test_autologging_logs_the_metrics_and_the_model(workspace: dict[str, str], c
         assert np.allclose(loaded.predict(TRAINING), TRAINING["x"])
 
 
+def test_configuring_costs_two_requests_at_most(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
+) -> None:
+    client.create_experiment("known")
+    for experiment in ("known", "brand new"):
+        azureml_workspace.forget()
+        with aml_spark.configure(workspace=client.tracking_uri, experiment=experiment):
+            asked = [path for _, path in azureml_workspace.requests if path.startswith("/mlflow/")]
+            assert len(asked) <= 2, asked
+            assert client.get_experiment(mlflow.start_run().info.experiment_id).name == experiment
+            mlflow.end_run()
+
+
+def test_a_deleted_experiment_is_named_before_any_work(client: mlflow.MlflowClient) -> None:
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(aml_spark.WorkspaceError, match=r"deleted experiment 'gone'.*restore"):
+        aml_spark.configure(workspace=client.tracking_uri, experiment="gone", autolog=False)
+
+
 # Faults
 
 
 @pytest.mark.parametrize("failure", ["throttle", "unavailable", "drop", "drop-after", "unauthorized"])
 def test_what_fails_once_is_neither_lost_nor_doubled(
-    workspace: dict[str, str], client: mlflow.MlflowClient, tmp_path: Path, failure: str
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path, failure: str
 ) -> None:
     name = f"faulty-{failure}"
 
     def faulty(path: str) -> None:
-        _plan(workspace, kind=failure, path=path)
+        azureml_workspace.plan(kind=failure, path=path)
 
     faulty("experiments/create")
     experiment = client.create_experiment(name)
@@ -298,27 +302,28 @@ def test_what_fails_once_is_neither_lost_nor_doubled(
     faulty("runs/update")
     client.set_terminated(run_id)
     assert client.get_run(run_id).info.status == "FINISHED"
-    _plan(workspace)
 
 
 def test_a_creation_that_is_somebody_elses_is_not_taken_for_ours(
-    workspace: dict[str, str], client: mlflow.MlflowClient
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
 ) -> None:
     client.create_registered_model("taken")
-    _plan(workspace, kind="drop", path="registered-models/create")
+    azureml_workspace.plan(kind="drop", path="registered-models/create")
     with pytest.raises(MlflowException, match="already exists"):
         client.create_registered_model("taken")
-    _plan(workspace)
 
 
-def test_a_workspace_that_never_answers_is_named(workspace: dict[str, str], client: mlflow.MlflowClient) -> None:
-    _plan(workspace, kind="unavailable", path="experiments/get-by-name", times=99)
+def test_a_workspace_that_never_answers_is_named(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
+) -> None:
+    azureml_workspace.plan(kind="unavailable", path="experiments/get-by-name", times=99)
     with pytest.raises(RestException, match=r"a planned failure \(HTTP 503, request planned\)"):
         client.get_experiment_by_name("flights")
-    _plan(workspace)
 
 
-def test_no_error_shows_the_signature_of_an_address(workspace: dict[str, str], run: Any, tmp_path: Path) -> None:
+def test_no_error_shows_the_signature_of_an_address(
+    azureml_workspace: EmulatorProcess, run: Any, tmp_path: Path
+) -> None:
     mlflow.log_text("words", "note.txt")
     (tmp_path / "file.txt").write_text("words")
     for work in (
@@ -326,24 +331,25 @@ def test_no_error_shows_the_signature_of_an_address(workspace: dict[str, str], r
         lambda: mlflow.log_artifacts(str(tmp_path), "folder"),
         lambda: mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt"),
     ):
-        _plan(workspace, kind="unauthorized", path="^/amlsparkemulator/", times=99)
+        azureml_workspace.plan(kind="unauthorized", path="^/amlsparkemulator/", times=99)
         with pytest.raises(MlflowException) as raised:
             work()
         told = "".join(traceback.format_exception(raised.value))
         assert "note.txt" in told or "file.txt" in told
         assert set(re.findall(r"sig=([^&\s'\")]*)", told)) == {"***"}
-    _plan(workspace)
 
 
 # From Spark
 
 
 def test_a_configured_session_tracks_registers_and_scores_with_the_workspace(
-    spark: SparkSession, workspace: dict[str, str], client: mlflow.MlflowClient, tmp_path: Path
+    spark: SparkSession, azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
     source, target = str(tmp_path / "source"), str(tmp_path / "target")
     spark.range(50).selectExpr("id", "double(id) x", "double(id % 7) y").coalesce(1).write.format("delta").save(source)
-    with aml_spark.configure(spark, workspace["tracking_uri"], "/Users/somebody@example.com/delays", autolog=False):
+    with aml_spark.configure(
+        spark, azureml_workspace.facts["tracking_uri"], "/Users/somebody@example.com/delays", autolog=False
+    ):
         register_sum("scored", 3.0, alias="champion")
         result = aml_spark.score(spark, model="models:/scored@champion", source=source, target=target)
         with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'scorde'.*'scored'"):
@@ -365,7 +371,7 @@ def test_a_configured_session_tracks_registers_and_scores_with_the_workspace(
     ],
 )
 def test_who_is_refused_reads_why(
-    workspace: dict[str, str],
+    azureml_workspace: EmulatorProcess,
     client: mlflow.MlflowClient,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -376,28 +382,34 @@ def test_who_is_refused_reads_why(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")  # the others would look for Azure in vain
     with pytest.raises(aml_spark.AmlSparkError) as raised:
-        aml_spark.configure(workspace=workspace["tracking_uri"], experiment="flights", autolog=False)
+        aml_spark.configure(workspace=azureml_workspace.facts["tracking_uri"], experiment="flights", autolog=False)
     assert told in str(raised.value)
-    assert workspace["client_secret"] not in str(raised.value)
+    assert azureml_workspace.facts["client_secret"] not in str(raised.value)
 
 
-def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(
-    workspace: dict[str, str], client: mlflow.MlflowClient
-) -> None:
+def _with_azureml_mlflow(emulator: EmulatorProcess, script: str, **environ: str) -> Any:
+    """Run a script in the environment of Microsoft's own plugin, under Azure's host names; what it prints last."""
     root = Path(__file__).parent.parent
     python = root / ".venv-official" / "bin" / "python"
     assert python.exists(), "make .venv-official/ready"
-    path = workspace["tracking_uri"].partition("/mlflow/")[2]
+    path = emulator.facts["tracking_uri"].partition("/mlflow/")[2]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AZURE_AUTHORITY"))}
     env |= {
         "MLFLOW_TRACKING_URI": f"azureml://westeurope.api.azureml.ms/mlflow/{path}",
-        "HTTPS_PROXY": workspace["proxy_url"],
+        "HTTPS_PROXY": emulator.facts["proxy_url"],
         "AZUREML_CURRENT_CLOUD": "AzureCloud",
+        **environ,
     }
-    script = root / "tests" / "workers" / "official_client.py"
-    done = subprocess.run([python, script], env=env, capture_output=True, text=True, check=False)
+    command = [python, root / "tests" / "workers" / script]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
+) -> None:
+    told = _with_azureml_mlflow(azureml_workspace, "official_client.py")
     assert told["status"] == "FINISHED"
     assert told["params"] == {"depth": "3"}
     assert told["metrics"] == {"auc": 0.7, "loss": 0.4}
@@ -407,6 +419,21 @@ def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(
     assert [file.path for file in client.list_artifacts(told["run_id"], "model")] == ["model/MLmodel", "model/data"]
 
 
-def test_the_proxy_lets_nothing_out(workspace: dict[str, str]) -> None:
+def test_beside_azureml_mlflow_this_library_answers_once_configured(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    metadata = importlib.metadata.distribution("aml-spark")._path  # type: ignore[attr-defined]
+    (tmp_path / metadata.name).symlink_to(metadata.absolute())
+    (tmp_path / "aml_spark").symlink_to(Path(aml_spark.__file__).parent)
+    told = _with_azureml_mlflow(azureml_workspace, "both_plugins.py", PYTHONPATH=str(tmp_path))
+    assert set(told["before"]) == {"azureml"}
+    assert told["doctor"][0] is False
+    assert told["doctor"][1].endswith("are installed; azureml-mlflow answers, and aml-spark after configure()")
+    assert set(told["configured"]) == {"aml_spark"}
+    assert (told["files"], told["version"], told["loaded"]) == (["model/MLmodel"], "1", "flavors: {}")
+    assert told["restored"] == told["before"]
+
+
+def test_the_proxy_lets_nothing_out(azureml_workspace: EmulatorProcess) -> None:
     with pytest.raises(requests.exceptions.ProxyError, match="403 Forbidden"):
-        requests.get("https://example.com", proxies={"https": workspace["proxy_url"]}, timeout=10)
+        requests.get("https://example.com", proxies={"https": azureml_workspace.facts["proxy_url"]}, timeout=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -119,19 +118,3 @@ class Emulator:
 
         app.wsgi_app = self.faults.around(app.wsgi_app)  # type: ignore[method-assign]
         return app
-
-
-def environment(facts: Mapping[str, str]) -> dict[str, str]:
-    """The variables that point MLflow, `azure-identity` and this library to an emulator.
-
-    Args:
-        facts: what `Emulator.start` gave.
-    """
-    return {
-        "MLFLOW_TRACKING_URI": facts["tracking_uri"],
-        "REQUESTS_CA_BUNDLE": facts["ca_file"],
-        "AZURE_AUTHORITY_HOST": facts["token_url"].partition(f"/{facts['tenant_id']}/")[0],
-        "AZURE_TENANT_ID": facts["tenant_id"],
-        "AZURE_CLIENT_ID": facts["client_id"],
-        "AZURE_CLIENT_SECRET": facts["client_secret"],
-    }
