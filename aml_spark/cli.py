@@ -5,11 +5,13 @@ Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import click
 
 from aml_spark import __version__
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
+
+EMULATOR = "emulator"  # the workspace that is started for a command
 
 
 class _Group(click.Group):
@@ -42,13 +46,30 @@ def main(verbose: bool) -> None:
     logging.getLogger("aml_spark").setLevel("INFO" if verbose or not sys.stderr.isatty() else "WARNING")
 
 
+_WORKSPACE_HELP = (
+    "Folder, URI, config.json, or `emulator`: one on 127.0.0.1 while this command runs, which keeps what it gets in "
+    "./aml-spark-emulator."
+)
+
+
 @main.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("aml-spark-demo"))
-def demo(out: Path) -> None:
-    """The whole way on real flights: train, register, score."""
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("aml-spark-demo"),
+    show_default=True,
+    help="Folder for all that the demo makes.",
+)
+@click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: mlworkspace in the folder.")
+def demo(out: Path, workspace: str | None) -> None:
+    """The whole way on real flights: train, register, score.
+
+    With `--workspace emulator` as on a cluster: two executors, and the scoring by spark-submit.
+    """
     from aml_spark.demo import run
 
-    run(out)
+    with _opened(workspace, out) as address:
+        run(out, address, cluster=workspace == EMULATOR)
 
 
 @main.command()
@@ -63,7 +84,7 @@ def demo(out: Path) -> None:
 @click.option("--result-type", help="Spark type of a prediction. Default: the model's signature.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that holds something else.")
 @click.option("--force", is_flag=True, help="Score again even where nothing changed.")
-@click.option("--workspace", help="Folder, URI or config.json. Default: the environment, config.json, ./mlworkspace.")
+@click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
 @click.option("--master", help="Where Spark runs. Default: local[*], or what spark-submit says.")
 @click.option("--conf", multiple=True, metavar="KEY=VALUE", help="Spark setting; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -84,7 +105,7 @@ def score(
     unclear = [entry for entry in conf if entry.find("=") < 1]
     if unclear:
         raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
-    with configure(workspace=workspace, autolog=False):
+    with _opened(workspace, Path()) as address, configure(workspace=address, autolog=False):
         spark = get_spark("aml-spark score", master, dict(entry.split("=", 1) for entry in conf))
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
     if as_json:
@@ -130,7 +151,7 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
     try:
         from aml_spark.testing import Emulator, environment
     except ImportError as error:
-        raise AmlSparkError(f"{error.name} isn't installed", hint="pip install 'aml-spark[testing]'") from None
+        raise _not_installed(error) from None
     ended = (signal.SIGINT, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, ended)  # before there are threads: they inherit it
     with tempfile.TemporaryDirectory(prefix="aml-spark-emulator-") as own, Emulator(folder or own, port=port) as facts:
@@ -141,6 +162,30 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
             click.echo(json.dumps(facts))
         sys.stdout.flush()
         signal.sigwait(ended)
+
+
+@contextlib.contextmanager
+def _opened(workspace: str | None, folder: Path) -> Iterator[str | None]:
+    """What `--workspace` means, while a command runs; the folder gets what an emulator keeps."""
+    if workspace != EMULATOR:
+        yield workspace
+        return
+    try:
+        from aml_spark.testing import EmulatorProcess
+    except ImportError as error:
+        raise _not_installed(error) from None
+    before = dict(os.environ)
+    try:
+        with EmulatorProcess(folder / "aml-spark-emulator") as started:
+            os.environ.update(started.environment)
+            yield started.facts["tracking_uri"]
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _not_installed(error: ImportError) -> AmlSparkError:
+    return AmlSparkError(f"{error.name} isn't installed", hint="pip install 'aml-spark[testing]'")
 
 
 @main.command()

@@ -9,14 +9,18 @@ import base64
 import html
 import importlib.util
 import io
-from collections.abc import Sequence
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import aml_spark
-from aml_spark.errors import SessionError
+from aml_spark.errors import ScoringError, SessionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,52 +33,92 @@ CATEGORIES = ("carrier", "origin", "dest")
 FEATURES = ("sched_dep_time", *NUMBERS, *CATEGORIES)
 LATE_MINUTES = 15
 LAST_TRAINING_MONTH = 3
+TWO_EXECUTORS = "local-cluster[2,1,1024]"
 
 
-def run(out: Path) -> None:
+def run(out: Path, workspace: str | None = None, *, cluster: bool = False) -> None:
     """Do it all, and say where everything lies.
 
     Args:
-        out: folder that gets the Delta tables `flights` and `predictions`, the local workspace `mlworkspace`,
-            `by_month.png` and `report.html`.
+        out: folder that gets the Delta tables `flights` and `predictions`, `by_month.png` and `report.html`.
+        workspace: where runs and models go; None for a local one, `mlworkspace` in the folder.
+        cluster: whether to work as on a cluster: two executors in processes of their own, and the scoring as a job of
+            spark-submit.
     """
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     flights, predictions = str(out / "flights"), str(out / "predictions")
-    spark = aml_spark.get_spark("aml-spark demo")
-    with aml_spark.configure(spark, workspace=out / "mlworkspace", experiment="flights", autolog=False):
+    spark = aml_spark.get_spark("aml-spark demo", master=TWO_EXECUTORS if cluster else None)
+    scoring: dict[str, Any] = {
+        "model": f"models:/{MODEL}@champion",
+        "source": flights,
+        "target": predictions,
+        "where": f"month > {LAST_TRAINING_MONTH}",
+        "key": KEY,
+        "columns": ("month", *FEATURES, "arr_delay"),
+    }
+    with aml_spark.configure(
+        spark, workspace=workspace or out / "mlworkspace", experiment="flights", autolog=False
+    ) as tracking:
         if not (out / "flights" / "_delta_log").exists():
             _say("Loading the flights of 2013 and their weather into Delta")
             load_flights(spark).write.format("delta").save(flights)
         _say(f"Training on January to March: late means more than {LATE_MINUTES} minutes")
         version = train(spark.read.format("delta").load(flights))
-        _say(f"Registered {MODEL}/{version} as @champion; scoring April to December")
-        result = aml_spark.score(
-            spark,
-            model=f"models:/{MODEL}@champion",
-            source=flights,
-            target=predictions,
-            where=f"month > {LAST_TRAINING_MONTH}",
-            key=KEY,
-            columns=("month", *FEATURES, "arr_delay"),
-        )
-    months = by_month(spark.read.format("delta").load(predictions))
+        _say(f"Registered {MODEL}/{version.version} as @champion; scoring April to December")
+        result = submit(spark, tracking.workspace, scoring) if cluster else aml_spark.score(spark, **scoring)
+        scored = spark.read.format("delta").load(predictions)
+        _say("Evaluating each airport on the executors, which log runs of their own")
+        origins = by_origin(scored, tracking, version.run_id)
+    months = by_month(scored)
     picture = _picture(months)
     (out / "by_month.png").write_bytes(picture)
     (out / "report.html").write_text(_page(months, picture, result), encoding="utf-8")
     click.echo()
-    for line in _lines(months):
+    for line in (*_lines(months), "", *_origin_lines(origins)):
         click.echo(line)
     click.echo(f"\n{result.rows:,} flights scored with {MODEL}/{result.model_version}. All of it lies in {out}:")
     for name, what in (
         ("flights", f"Delta table, version {result.source_version}"),
         ("predictions", f"Delta table, version {result.target_version}"),
-        ("mlworkspace", "runs and models"),
+        *([] if workspace else [("mlworkspace", "runs and models")]),
         ("report.html", "the table and the picture as a page"),
         ("by_month.png", "the picture"),
     ):
         click.echo(f"  {name:<13} {what}")
-    click.echo(f"Open the runs with:  mlflow ui --backend-store-uri sqlite:///{out / 'mlworkspace' / 'mlflow.db'}")
+    if workspace:
+        click.echo(f"Runs and models are in the workspace {tracking.workspace.name or tracking.workspace!r}.")
+    else:
+        click.echo(f"Open the runs with:  mlflow ui --backend-store-uri sqlite:///{out / 'mlworkspace' / 'mlflow.db'}")
+
+
+def submit(spark: SparkSession, workspace: aml_spark.Workspace, scoring: Mapping[str, Any]) -> aml_spark.ScoreResult:
+    """Score in a job of its own: `spark-submit … $(aml-spark app) score …`, on two executors.
+
+    Args:
+        spark: the session whose jars and settings the job gets.
+        workspace: where the model is.
+        scoring: arguments of `aml_spark.score`.
+
+    Raises:
+        ScoringError: the job failed; with its last words.
+    """
+    import pyspark
+
+    settings = ("spark.jars.packages", "spark.sql.extensions", "spark.sql.catalog.spark_catalog", "spark.log.level")
+    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", TWO_EXECUTORS]
+    command += [word for name in settings for word in ("--conf", f"{name}={spark.conf.get(name)}")]
+    command += [str(Path(aml_spark.__file__).with_name("__main__.py")), "score", "--json"]
+    command += ["--workspace", workspace.tracking_uri]
+    for name, value in scoring.items():
+        option = "--column" if name == "columns" else f"--{name}"
+        command += [word for one in ([value] if isinstance(value, str) else value) for word in (option, one)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYSPARK_PYTHON": sys.executable}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ScoringError(f"spark-submit ended with {done.returncode}: {done.stderr[-2000:]}")
+    return aml_spark.ScoreResult(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def load_flights(spark: SparkSession) -> DataFrame:
@@ -117,11 +161,11 @@ def load_flights(spark: SparkSession) -> DataFrame:
     return frame.withColumn("time_hour", F.to_timestamp("time_hour"))
 
 
-def train(flights: DataFrame) -> str:
+def train(flights: DataFrame) -> Any:
     """Train on the first months, log to MLflow and register as champion.
 
     Returns:
-        The version in the registry.
+        MLflow's `ModelVersion`.
     """
     import mlflow
     import sklearn
@@ -163,9 +207,45 @@ def train(flights: DataFrame) -> str:
             pip_requirements=[f"scikit-learn=={sklearn.__version__}", "skops"],
             skops_trusted_types=["numpy.dtype"],
         )
-    version = str(mlflow.register_model(info.model_uri, MODEL).version)
-    mlflow.MlflowClient().set_registered_model_alias(MODEL, "champion", version)
+    version = mlflow.register_model(info.model_uri, MODEL)
+    mlflow.MlflowClient().set_registered_model_alias(MODEL, "champion", str(version.version))
     return version
+
+
+def by_origin(predictions: DataFrame, tracking: aml_spark.Tracking, run_id: str) -> pd.DataFrame:
+    """How good the model is at each airport, computed on the executors and logged from there.
+
+    Args:
+        predictions: the table that was scored.
+        tracking: what `configure` gave.
+        run_id: the run that trained the model; each airport's run is a child of it.
+
+    Returns:
+        Columns origin, flights (those that landed), auc and run_id, one row an airport.
+    """
+    import mlflow
+    from pyspark.sql import functions as F
+
+    with mlflow.start_run(run_id=run_id):
+        context = tracking.on_executor()
+
+    def evaluate(group: pd.DataFrame) -> pd.DataFrame:
+        import mlflow
+        import pandas as pd
+        from sklearn.metrics import roc_auc_score
+
+        origin = group["origin"].iloc[0]
+        auc = float(roc_auc_score(group["arr_delay"] > LATE_MINUTES, group["late"]))
+        with context.start_run(f"evaluate {origin}") as run:
+            mlflow.log_params({"origin": origin, "flights": len(group)})
+            mlflow.log_metric("auc", auc)
+        return pd.DataFrame({"origin": [origin], "flights": [len(group)], "auc": [auc], "run_id": [run.info.run_id]})
+
+    landed = predictions.where("arr_delay IS NOT NULL").select(
+        "origin", "arr_delay", F.col("prediction")[1].alias("late")
+    )
+    schema = "origin string, flights long, auc double, run_id string"
+    return landed.groupBy("origin").applyInPandas(evaluate, schema).orderBy("origin").toPandas()
 
 
 def by_month(predictions: DataFrame) -> pd.DataFrame:
@@ -198,6 +278,12 @@ def _lines(months: pd.DataFrame) -> list[str]:
     return [head] + [
         f"{row.month:>5}  {row.flights:>8,}  {row.predicted:>15.1%}  {row.seen:>10.1%}  {row.auc:>6.3f}"
         for row in months.itertuples()
+    ]
+
+
+def _origin_lines(origins: pd.DataFrame) -> list[str]:
+    return [f"{'from':>5}  {'landed':>8}  {'AUC':>6}  run"] + [
+        f"{row.origin:>5}  {row.flights:>8,}  {row.auc:>6.3f}  {row.run_id}" for row in origins.itertuples()
     ]
 
 

@@ -139,7 +139,7 @@ class ExecutorTracking:
         if self.workspace.artifact_root is not None:
             os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = self.workspace.artifact_root
         if self._token is not None:
-            plugin.answer()
+            plugin.prefer()
             if (left := self._token.expires_on - time.time()) >= self.task_seconds:
                 auth.tokens().lend(self._token)
             else:

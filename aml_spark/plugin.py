@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,12 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
 def builders() -> Builders:
     """What MLflow calls now for `azureml://` in this process."""
     return tuple(registry._registry.get("azureml") for registry in _registries())
+
+
+def prefer() -> None:
+    """Have this library answer, and MLflow print no links to pages that a workspace doesn't have."""
+    answer()
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
 def answer(wanted: Builders = (tracking_store, registry_store, artifact_repository)) -> None:

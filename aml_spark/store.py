@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from mlflow.entities import ExperimentTag, LoggedModel, LoggedModelStatus, RunTag
+from mlflow.entities import ExperimentTag, LoggedModel, LoggedModelStatus, Metric, RunTag
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.model_registry_pb2 import CreateModelVersion, CreateRegisteredModel
@@ -47,6 +47,7 @@ class AzureMLTrackingStore(TrackingRestStore):
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
         self.service = Service.of(store_uri)
+        self._history: tuple[str, set[tuple[Any, ...]]] = ("", set())  # of the run that was read last
         super().__init__(self.service.credentials)
 
     def _call_endpoint(
@@ -89,18 +90,23 @@ class AzureMLTrackingStore(TrackingRestStore):
         create = super().create_run
         return once(lambda: create(experiment_id, user_id, start_time, tagged, run_name), find)
 
+    def update_run_info(self, run_id: str, run_status: Any, end_time: Any, run_name: Any) -> Any:
+        """As MLflow's; tells where the run is to be seen when it ends."""
+        info = super().update_run_info(run_id, run_status, end_time, run_name)
+        if end_time:
+            _logger.info("run %s: https://ml.azure.com/runs/%s?wsid=%s", info.run_name, run_id, self.service.arm_id)
+        return info
+
     # Limits
 
     def log_batch(self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]) -> None:
         """As MLflow's, in as many requests as the service's limits ask for."""
         log = super().log_batch
-        rest = list(metrics), list(params), list(tags)
-        while True:
+        rest = self._new(run_id, metrics), list(params), list(tags)
+        while any(rest):
             now = rest[0][:METRICS_PER_BATCH], rest[1][:PARAMS_PER_BATCH], rest[2][:PARAMS_PER_BATCH]
             rest = rest[0][METRICS_PER_BATCH:], rest[1][PARAMS_PER_BATCH:], rest[2][PARAMS_PER_BATCH:]
             log(run_id, *now)
-            if not any(rest):
-                return
 
     # LoggedModel: the model's files go below its run's artifacts, as before MLflow 3
 
@@ -122,6 +128,24 @@ class AzureMLTrackingStore(TrackingRestStore):
             source_run_id = run.info.run_id
             self.update_run_info(source_run_id, "FINISHED", now, None)
         return self._model(source_run_id, name, tags=tags, params=params, model_type=model_type)
+
+    def log_metric(self, run_id: str, metric: Any) -> None:
+        """As MLflow's; a model's metric is its run's."""
+        super().log_metric(run_id, _without_model(metric))
+
+    def get_metric_history(self, run_id: str, metric_key: str, *page: Any, **options: Any) -> PagedList[Any]:
+        """As MLflow's."""
+        found: PagedList[Any] = super().get_metric_history(run_id, metric_key, *page, **options)
+        if self._history[0] != run_id:
+            self._history = run_id, set()
+        self._history[1].update(_identity(metric) for metric in found)
+        return found
+
+    def _new(self, run_id: str, metrics: Sequence[Any]) -> list[Any]:
+        """Without those that the run has: `log_model` reads a run's metrics and logs them again as the model's."""
+        there = self._history[1] if self._history[0] == run_id else set()
+        kept = [metric for metric in metrics if metric.model_id is None or _identity(metric) not in there]
+        return [_without_model(metric) for metric in kept]
 
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> LoggedModel:
         """The model that this id was made for; its run has to be there."""
@@ -254,6 +278,14 @@ class AzureMLRegistryStore(RegistryRestStore):
 
         create = super().create_model_version
         return once(lambda: create(name, source, run_id, tagged, run_link, description, local_model_path), find)
+
+
+def _without_model(metric: Any) -> Any:
+    return Metric(metric.key, metric.value, metric.timestamp, metric.step) if metric.model_id else metric
+
+
+def _identity(metric: Any) -> tuple[Any, ...]:
+    return metric.key, metric.timestamp, metric.step, repr(metric.value)
 
 
 def _encoded(run_id: str, name: str) -> str:

@@ -95,7 +95,9 @@ def configure(
     Each new run is tagged with Spark's version, master and application id, Delta's version, on Databricks the cluster
     and the notebook, and with your tags; MLflow itself adds user, source and git commit. A run id that was inherited
     by `MLFLOW_RUN_ID` is set aside, so that `start_run()` doesn't go on with somebody else's run, except inside an
-    Azure ML job, which owns that run. A second call with the same arguments changes nothing.
+    Azure ML job, which owns that run. For Azure ML this library answers for `azureml://` from now on, also beside
+    azureml-mlflow, and MLflow doesn't print its links to runs, which lead nowhere there. A second call with the same
+    arguments changes nothing.
 
     Args:
         spark: the session to take tags from; None takes the active one, if any.
@@ -169,7 +171,7 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
     from mlflow.tracking import fluent
 
     if target.arm_id is not None:
-        plugin.answer()
+        plugin.prefer()
     moved = mlflow.get_tracking_uri() != target.tracking_uri
     if target.artifact_root is not None:
         Path(target.artifact_root).mkdir(parents=True, exist_ok=True)

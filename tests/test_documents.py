@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,12 +12,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import pytest
+
+from aml_spark import auth
+from aml_spark.testing import EmulatorProcess
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent
+AIRPORTS = ["EWR", "JFK", "LGA"]
 
 
 def _blocks(language: str) -> list[str]:
@@ -63,43 +70,91 @@ def test_the_command_lines_of_the_readme_score(
     assert spark.read.format("delta").load(str(folder / target)).count() == 1000
 
 
-def test_the_notebook_runs_from_its_first_cell_to_its_last(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AML_SPARK_NOTEBOOK_DIR", str(tmp_path / "work"))
-    monkeypatch.chdir(tmp_path)
+def _run_notebook(folder: Path, until: str | None = None) -> dict[str, Any]:
+    """The names of the notebook's cells, run up to the one that defines `until`, or all."""
     notebook = json.loads((ROOT / "notebooks" / "01_track_and_score.ipynb").read_text())
     names: dict[str, Any] = {}
-    try:
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), names)
-    finally:
-        if "tracking" in names:
-            names["tracking"].restore()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AML_SPARK_NOTEBOOK_DIR", str(folder / "work"))
+        patch.chdir(folder)
+        try:
+            for cell in notebook["cells"]:
+                if cell["cell_type"] == "code":
+                    exec("".join(cell["source"]), names)
+                if until in names:
+                    break
+        finally:
+            if "tracking" in names:
+                names["tracking"].restore()
+    return names
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(spark: SparkSession, tmp_path: Path) -> None:
+    names = _run_notebook(tmp_path)
     assert names["spark"] is spark
     assert spark.table(names["target"]).count() == names["result"].rows == 309_772
     assert names["again"].skipped
 
 
-def test_the_demo_runs_again_and_leaves_what_it_promises(
-    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_notebook_goes_to_another_workspace_by_three_lines(
+    spark: SparkSession, tmp_path: Path, azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    address = azureml_workspace.facts["tracking_uri"]
+    monkeypatch.setenv("AML_SPARK_WORKSPACE", address)
+    names = _run_notebook(tmp_path, until="version")
+    found = mlflow.MlflowClient(address, address).get_model_version_by_alias("aml_spark_flight_delay", "champion")
+    assert (str(found.version), str(names["version"])) == ("1", "1")
+
+
+@pytest.fixture(scope="module")
+def demo(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The demo, run twice: its folder, and what each told."""
     from aml_spark.demo import run
 
-    for version in ("1", "2"):
-        run(tmp_path)
-        told = capsys.readouterr().out
+    folder, told = tmp_path_factory.mktemp("demo"), []
+    for _ in range(2):
+        with contextlib.redirect_stdout(io.StringIO()) as words:
+            run(folder)
+        told.append(words.getvalue())
+    return folder, told
+
+
+def test_the_demo_runs_again_and_leaves_what_it_promises(spark: SparkSession, demo: tuple[Path, list[str]]) -> None:
+    folder, texts = demo
+    for version, told in zip(("1", "2"), texts, strict=True):
         assert re.findall(r"^ +(\d+) +[\d,]+ +[\d.]+% +[\d.]+% +0\.[5-9]\d\d$", told, re.MULTILINE) == [
             str(month) for month in range(4, 13)
         ]
+        assert re.findall(r"^ +(EWR|JFK|LGA) +[\d,]+ +0\.[5-9]\d\d  \w{32}$", told, re.MULTILINE) == AIRPORTS
         assert f"scored with flight-delay/{version}" in told
-    assert spark.read.format("delta").load(str(tmp_path / "flights")).count() == 336_776
-    predictions = spark.read.format("delta").load(str(tmp_path / "predictions"))
+    assert spark.read.format("delta").load(str(folder / "flights")).count() == 336_776
+    predictions = spark.read.format("delta").load(str(folder / "predictions"))
     assert predictions.count() == predictions.select("time_hour", "carrier", "flight").distinct().count() == 255_987
-    assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
-    assert (tmp_path / "by_month.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "mlworkspace" / "mlflow.db").exists()
+    assert "data:image/png;base64," in (folder / "report.html").read_text()
+    assert (folder / "by_month.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "mlworkspace" / "mlflow.db").exists()
+
+
+def test_the_demo_goes_to_an_emulator_as_on_a_cluster(tmp_path: Path, demo: tuple[Path, list[str]]) -> None:
+    (tmp_path / "flights").symlink_to(demo[0] / "flights")
+    command = [sys.executable, "-m", "aml_spark", "demo", "--workspace", "emulator", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "255,987 flights scored with flight-delay/1" in done.stdout
+    runs = dict(re.findall(r"^ +(EWR|JFK|LGA) +[\d,]+ +0\.[5-9]\d\d  (\w{32})$", done.stdout, re.MULTILINE))
+    with EmulatorProcess(tmp_path / "aml-spark-emulator") as kept, pytest.MonkeyPatch.context() as patch:
+        for name, value in kept.environment.items():
+            patch.setenv(name, value)
+        auth.tokens.cache_clear()
+        client = mlflow.MlflowClient(kept.facts["tracking_uri"])
+        children = {airport: client.get_run(run_id) for airport, run_id in runs.items()}
+        parents = {client.get_run(child.data.tags["mlflow.parentRunId"]).info.run_name for child in children.values()}
+    auth.tokens.cache_clear()
+    assert sorted(children) == AIRPORTS
+    assert parents == {"logistic regression"}
+    for airport, child in children.items():
+        assert (child.data.params["origin"], child.info.status) == (airport, "FINISHED")
+        assert child.data.tags["spark.master"].startswith("local-cluster")
 
 
 def test_no_file_names_this_machine_or_a_registry() -> None:

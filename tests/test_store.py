@@ -192,6 +192,26 @@ def test_a_model_that_is_logged_outside_of_a_run_is_loaded_by_its_address(either
     assert np.array_equal(mlflow.pyfunc.load_model(info.model_uri).predict(TRAINING), expected)
 
 
+def test_metrics_before_and_after_a_model_are_the_runs_and_there_once(either: mlflow.MlflowClient) -> None:
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("before", 0.5, step=0)
+        mlflow.log_metrics({"nan": float("nan")}, step=0)
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=make_sum(2.0),
+            signature=mlflow.models.infer_signature(TRAINING, np.ones(3)),
+            pip_requirements=["mlflow"],
+        )
+        mlflow.log_metric("after", 0.7, step=0)
+        mlflow.log_metrics({"later": 0.8}, step=0)
+    for key, value in (("before", 0.5), ("after", 0.7), ("later", 0.8)):
+        history = either.get_metric_history(run.info.run_id, key)
+        assert {metric.value for metric in history} == {value}
+        if either.tracking_uri.startswith("azureml"):  # MLflow's own store keeps one more for the model
+            assert len(history) == 1
+
+
 def test_batches_of_any_size_arrive_whole(either: mlflow.MlflowClient) -> None:
     experiment = mlflow.set_experiment("batches").experiment_id
     run_id = either.create_run(experiment).info.run_id
