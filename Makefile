@@ -49,7 +49,7 @@ oldest: .venv-oldest/ready java
 jars: .venv/ready java
 	$(BIN)/python tests/archive_classes.py
 
-bench: .venv/ready java
+bench: .venv/ready .venv-official/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done
 
 pins: uv

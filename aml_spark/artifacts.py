@@ -10,24 +10,27 @@ import base64
 import contextlib
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import mlflow
-from mlflow.azure.client import put_block, put_block_list
 from mlflow.entities import FileInfo
 from mlflow.environment_variables import MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo, ArtifactCredentialType
 from mlflow.store.artifact.cloud_artifact_repo import CloudArtifactRepository
-from mlflow.utils.file_utils import ArtifactProgressBar, download_file_using_http_uri
+from mlflow.utils.file_utils import ArtifactProgressBar, remove_on_error
+from mlflow.utils.request_utils import augmented_raise_for_status, cloud_storage_http_request
 
 from aml_spark.service import Service
 
 PATHS_PER_CALL = 50
+_THREADS = 16  # for files and for parts of files, each: what they wait for is the network
+_PART = 16 * 2**20  # bytes of a large file that are downloaded in one request
+_STEP = 2**20
 _RUN = re.compile(r"(?:.*/)?experiments/(?P<experiment>[^/]+)/runs/(?P<run>[^/]+)/artifacts(?:/(?P<path>.*))?")
 _ORIGIN = re.compile(r"artifacts/(?P<origin>[^/]+)/(?P<container>[^/]+)(?:/(?P<path>.*))?")
 
@@ -63,6 +66,11 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
             self._place = f"/artifact/v2.0{self.service.arm_id}/artifacts/{origin['origin']}/{origin['container']}"
             self._folder = origin["path"] or ""
 
+    @property
+    def max_workers(self) -> int:
+        """Threads for files, and as many for parts of files."""
+        return _THREADS
+
     # Listing
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
@@ -83,10 +91,12 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
         return sorted(found, key=lambda info: info.path)
 
     def _names(self) -> Iterator[str]:
-        path, query = self._place, None
+        yield from (entry["path"] for entry in self._pages(self._place, None))
+
+    def _pages(self, path: str, query: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
         while True:
             page = self.service.call("GET", path, query)
-            yield from (entry["path"] for entry in page.get("value") or [])
+            yield from page.get("value") or []
             _, _, more = (page.get("nextLink") or "").partition("?")
             if not more:
                 return
@@ -116,16 +126,19 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
     ) -> None:
         address, chunk = cloud_credential_info.signed_uri, int(MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE.get())
         before = size, _ = _state(src_file_path)
-        count = max(1, -(-size // chunk))
+        if size <= chunk:
+            with _named(f"{artifact_file_path!r} couldn't be uploaded"):
+                _put(address, Path(src_file_path).read_bytes(), {"x-ms-blob-type": "BlockBlob"})
+            return
 
         def send(number: int) -> str:
             block = base64.b64encode(f"{number:08d}".encode()).decode()
             with Path(src_file_path).open("rb") as file:
                 file.seek(number * chunk)
-                put_block(address, block, file.read(chunk), headers={})
+                _put(f"{address}&comp=block&blockid={quote(block, safe='')}", file.read(chunk))
             return block
 
-        futures = {self.chunk_thread_pool.submit(send, number): number for number in range(count)}
+        futures = {self.chunk_thread_pool.submit(send, number): number for number in range(-(-size // chunk))}
         blocks = {}
         with (
             _named(f"{artifact_file_path!r} couldn't be uploaded"),
@@ -136,10 +149,15 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
                 bar.update()
         if _state(src_file_path) != before:
             raise MlflowException(f"{src_file_path!r} changed while it was uploaded; nothing was stored under its name")
+        wanted = "".join(f"<Uncommitted>{blocks[number]}</Uncommitted>" for number in sorted(blocks))
         with _named(f"{artifact_file_path!r} couldn't be stored"):
-            put_block_list(address, [blocks[number] for number in range(count)], headers={})
+            _put(f"{address}&comp=blocklist", f"<BlockList>{wanted}</BlockList>".encode())
 
     # Reading
+
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
+        """As MLflow's; the addresses of all files of a folder are asked for together."""
+        return str(_Snapshot(self, artifact_path or "").download(artifact_path, dst_path))
 
     def _get_read_credential_infos(self, remote_file_paths: Sequence[str]) -> list[ArtifactCredentialInfo]:
         return [_credential(path, self._address(path)) for path in remote_file_paths]
@@ -150,8 +168,14 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
 
     def _download_from_cloud(self, remote_file_path: str, local_path: str) -> None:
         address = self._address(remote_file_path)
-        with _named(f"{remote_file_path!r} couldn't be downloaded"):
-            download_file_using_http_uri(address, local_path)
+        with _named(f"{remote_file_path!r} couldn't be downloaded"), remove_on_error(Path(local_path)):
+            size, etag = _first_part(address, local_path)
+            starts = range(_PART, size, _PART)
+            parts = [self.chunk_thread_pool.submit(_part, address, local_path, start, etag) for start in starts]
+            with ArtifactProgressBar.chunks(size, f"Downloading {remote_file_path}", _PART) as bar:
+                for part in as_completed(parts):
+                    part.result()
+                    bar.update()
 
     def _address(self, path: str) -> str:
         answer = self.service.call("GET", f"{self._place}/contentinfo", {"path": self._inside(path)})
@@ -162,6 +186,59 @@ class AzureMLArtifactRepository(CloudArtifactRepository):
         if {"", ".", ".."} & set(parts):
             raise MlflowException.invalid_parameter_value(f"Invalid artifact path: {path!r}")
         return "/".join(parts)
+
+
+class _Snapshot(AzureMLArtifactRepository):
+    """The files below a path at one moment, with an address for each."""
+
+    def __init__(self, whole: AzureMLArtifactRepository, path: str) -> None:
+        super().__init__(whole.artifact_uri, whole.tracking_uri)
+        query = {"path": posixpath.join(self._folder, path).strip("/")}
+        try:
+            pages = self._pages(f"{self._place}/prefix/contentinfo", query)
+            self._known = {entry["path"]: str(entry["contentUri"]) for entry in pages}
+        except RestException:  # whatever it is, it is told for the file that can't be read
+            self._known = {}
+
+    def download(self, path: str, folder: str | None) -> str:
+        return str(CloudArtifactRepository.download_artifacts(self, path, folder))
+
+    def _names(self) -> Iterator[str]:
+        yield from self._known or super()._names()
+
+    def _address(self, path: str) -> str:
+        return self._known.get(self._inside(path)) or super()._address(path)
+
+
+def _put(address: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+    with cloud_storage_http_request("put", address, data=data, headers=dict(headers or {})) as answer:
+        augmented_raise_for_status(answer)
+
+
+def _first_part(address: str, local_path: str) -> tuple[int, str]:
+    """Download the beginning of a file, or all of a small one; gives the whole's size in bytes and its ETag."""
+    # An empty file has no first byte: the service answers 416.
+    ranged = {"Range": f"bytes=0-{_PART - 1}"}
+    with cloud_storage_http_request("get", address, stream=True, headers=ranged) as answer:
+        if answer.status_code == 416:
+            Path(local_path).touch()
+            return 0, ""
+        augmented_raise_for_status(answer)
+        with Path(local_path).open("wb") as file:
+            for data in answer.iter_content(_STEP):
+                file.write(data)
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        return int(whole) if whole.isdigit() else Path(local_path).stat().st_size, answer.headers.get("ETag", "")
+
+
+def _part(address: str, local_path: str, start: int, etag: str) -> None:
+    headers = {"Range": f"bytes={start}-{start + _PART - 1}", "If-Match": etag}
+    with cloud_storage_http_request("get", address, stream=True, headers=headers) as answer:
+        augmented_raise_for_status(answer)
+        with Path(local_path).open("r+b") as file:
+            file.seek(start)
+            for data in answer.iter_content(_STEP):
+                file.write(data)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import mlflow
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
@@ -51,9 +52,16 @@ class Service(NamedTuple):
     def of(cls, tracking_uri: str) -> Service:
         """The service behind `azureml://<host>/mlflow/…`.
 
+        The host gets tokens, so it is one of Azure's, loopback, or one that MLflow was pointed to as a whole.
+
         Raises:
             WorkspaceError: the address is another one.
         """
+        host, slash, rest = tracking_uri.removeprefix("azureml://").partition("/mlflow/")
+        chosen = (mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+        if slash and any(uri.startswith(f"azureml://{host}/") for uri in chosen):
+            arm_id = Workspace.from_uri(f"/{rest.partition('/')[2]}").arm_id
+            return cls(host, str(arm_id))
         workspace = Workspace.from_uri(tracking_uri)
         if workspace.host is None or workspace.arm_id is None:
             raise WorkspaceError(f"{tracking_uri!r} isn't the tracking URI of an Azure ML workspace")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,13 +235,49 @@ def test_more_params_than_the_workspace_takes_are_refused_in_its_own_words(clien
         client.log_param(run_id, "one too many", 1)
 
 
-def test_a_large_artifact_goes_in_blocks(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [0, 5 * 2**20, 33 * 2**20 + 1])
+def test_an_artifact_of_any_size_comes_back_whole(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(5 * 2**20))
-    content = os.urandom(12 * 2**20 + 1)
-    (tmp_path / "large.bin").write_bytes(content)
-    mlflow.log_artifact(str(tmp_path / "large.bin"))
-    found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="large.bin")
+    content = os.urandom(size)
+    (tmp_path / "file.bin").write_bytes(content)
+    for _ in range(2):  # the second time it replaces what is there
+        mlflow.log_artifact(str(tmp_path / "file.bin"))
+    found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="file.bin")
     assert Path(found).read_bytes() == content
+
+
+def test_a_file_that_changes_while_it_is_uploaded_is_refused(
+    azureml_workspace: EmulatorProcess, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(5 * 2**20))
+    file = tmp_path / "growing.log"
+    file.write_bytes(bytes(12 * 2**20))
+    azureml_workspace.plan(kind="slow", path="growing.log", seconds=1)
+    more = threading.Timer(0.3, lambda: file.open("ab").write(b"more"))
+    more.start()
+    with pytest.raises(MlflowException, match=r"growing.log' changed while it was uploaded; nothing was stored"):
+        mlflow.log_artifact(str(file))
+    more.join()
+    assert mlflow.MlflowClient().list_artifacts(run.info.run_id) == []
+
+
+def test_the_addresses_of_a_folders_files_come_together(
+    azureml_workspace: EmulatorProcess, run: Any, tmp_path: Path
+) -> None:
+    for number in range(120):
+        (tmp_path / str(number)).write_text(str(number))
+    mlflow.log_artifacts(str(tmp_path), "many/files")
+    mlflow.log_text("no part of it", "many/files and more")
+    for fault, most in ((None, 3), ("missing", 130)):  # pages of a hundred; where the service doesn't have that way
+        azureml_workspace.forget()
+        if fault:
+            azureml_workspace.plan(kind=fault, path="prefix/contentinfo")
+        found = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="many/files"))
+        assert {file.name: file.read_text() for file in found.iterdir()} == {str(n): str(n) for n in range(120)}
+        asked = [path for _, path in azureml_workspace.requests if path.startswith("/history/")]
+        assert len(asked) <= most
 
 
 @pytest.mark.parametrize("path", ["../out.txt", "a/../../out.txt"])
@@ -424,6 +461,47 @@ def _with_azureml_mlflow(emulator: EmulatorProcess, script: str, **environ: str)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_who_has_no_right_reads_the_workspaces_words(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
+) -> None:
+    azureml_workspace.plan(kind="forbidden", path="experiments/get-by-name")
+    with pytest.raises(aml_spark.WorkspaceError, match=r"a planned failure \(HTTP 403, request planned\)"):
+        aml_spark.configure(workspace=client.tracking_uri, experiment="flights", autolog=False)
+
+
+def test_a_token_for_another_audience_is_named(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = azureml_workspace.facts
+    asked = {"grant_type": "client_credentials", "scope": "https://storage.azure.com/.default"}
+    asked |= {"client_id": facts["client_id"], "client_secret": facts["client_secret"]}
+    token = requests.post(facts["token_url"], asked, verify=facts["ca_file"], timeout=60).json()["access_token"]
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
+    with pytest.raises(aml_spark.WorkspaceError, match=r"audience 'https://storage.azure.com'.*HTTP 401") as raised:
+        aml_spark.configure(workspace=client.tracking_uri, experiment="flights", autolog=False)
+    assert token not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_workspace_that_is_not_there_or_not_reached_is_named(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    here = aml_spark.Workspace.from_uri(client.tracking_uri)
+    ids = {"subscription_id": here.subscription_id, "resource_group": here.resource_group}
+    absent = aml_spark.Workspace(**ids, name="absent", host=here.host)
+    with pytest.raises(aml_spark.WorkspaceError, match=r"'absent' can't be used: .*HTTP 404"):
+        aml_spark.configure(workspace=absent, experiment="flights", autolog=False)
+    private = aml_spark.Workspace(**ids, name="private", host="private.invalid")
+    with pytest.raises(aml_spark.WorkspaceError, match=r"doesn't resolve here; with a private endpoint, from inside"):
+        aml_spark.configure(workspace=private, experiment="flights", autolog=False)
+
+
+def test_a_host_that_nobody_chose_gets_no_token(client: mlflow.MlflowClient) -> None:
+    elsewhere = client.tracking_uri.replace("127.0.0.1", "elsewhere.invalid")
+    with pytest.raises(aml_spark.WorkspaceError, match="isn't one of Azure ML's"):
+        mlflow.artifacts.load_text(f"{elsewhere}/experiments/1/runs/2/artifacts/note.txt")
 
 
 def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(

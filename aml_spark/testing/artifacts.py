@@ -6,7 +6,9 @@ The addresses lead to a blob store: the emulator's own in a folder, or an Azurit
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import flask
 
@@ -40,9 +42,13 @@ def routes(workspace: str, runs: MlflowApi, blobs: Blobs) -> flask.Blueprint:
     def read_from_run(experiment: str, run: str) -> Any:
         return _no_run(runs, run) or _to_read(blobs, f"dcid.{run}")
 
+    @routes.get(f"{of_run}/prefix/contentinfo")
+    def read_many_from_run(experiment: str, run: str) -> Any:
+        return _no_run(runs, run) or _all_to_read(blobs, f"dcid.{run}")
+
     @routes.get(of_run)
     def list_run(experiment: str, run: str) -> Any:
-        return _no_run(runs, run) or _listed(blobs, f"dcid.{run}", flask.request.base_url)
+        return _no_run(runs, run) or _listed(blobs, f"dcid.{run}")
 
     @routes.post(f"{of_origin}/batch/metadata")
     def write(origin: str, container: str) -> Any:
@@ -52,9 +58,13 @@ def routes(workspace: str, runs: MlflowApi, blobs: Blobs) -> flask.Blueprint:
     def read(origin: str, container: str) -> Any:
         return _to_read(blobs, f"{origin}/{container}")
 
+    @routes.get(f"{of_origin}/prefix/contentinfo")
+    def read_many(origin: str, container: str) -> Any:
+        return _all_to_read(blobs, f"{origin}/{container}")
+
     @routes.get(of_origin)
     def list_origin(origin: str, container: str) -> Any:
-        return _listed(blobs, f"{origin}/{container}", flask.request.base_url)
+        return _listed(blobs, f"{origin}/{container}")
 
     return routes
 
@@ -81,12 +91,21 @@ def _to_read(blobs: Blobs, folder: str) -> Any:
     return {"path": path, "contentUri": blobs.address(name, write=False)}
 
 
-def _listed(blobs: Blobs, folder: str, address: str) -> Any:
-    names = blobs.names(f"{folder}/")
+def _listed(blobs: Blobs, folder: str) -> Any:
+    return _page(folder, blobs.names(f"{folder}/"), lambda _: {})
+
+
+def _all_to_read(blobs: Blobs, folder: str) -> Any:
+    names = blobs.names(f"{folder}/{flask.request.args.get('path', '')}")
+    return _page(folder, names, lambda name: {"contentUri": blobs.address(name, write=False)})
+
+
+def _page(folder: str, names: list[str], more: Callable[[str], dict[str, str]]) -> Any:
     start = int(flask.request.args.get("continuationToken", "0"))
-    value = [{"path": name.removeprefix(f"{folder}/")} for name in names[start : start + PAGE]]
-    more = start + PAGE < len(names)
-    return {"value": value, "nextLink": f"{address}?continuationToken={start + PAGE}" if more else None}
+    value = [{"path": name.removeprefix(f"{folder}/"), **more(name)} for name in names[start : start + PAGE]]
+    query = {**flask.request.args, "continuationToken": str(start + PAGE)}
+    link = f"{flask.request.base_url}?{urlencode(query)}" if start + PAGE < len(names) else None
+    return {"value": value, "nextLink": link}
 
 
 def _no_run(runs: MlflowApi, run: str) -> Any:

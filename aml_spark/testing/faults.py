@@ -13,8 +13,15 @@ from typing import Any
 
 import flask
 
-KINDS = ("throttle", "unavailable", "drop", "drop-after", "slow", "unauthorized")
+KINDS = ("throttle", "unavailable", "drop", "drop-after", "slow", "unauthorized", "forbidden", "missing")
 PLAN = "/emulator/faults"
+_STATUS = {
+    "throttle": "429 Too Many Requests",
+    "unavailable": "503 Service Unavailable",
+    "unauthorized": "401 Unauthorized",
+    "forbidden": "403 Forbidden",
+    "missing": "404 Not Found",
+}
 
 
 @dataclass(kw_only=True)
@@ -23,8 +30,8 @@ class Fault:
 
     Args:
         kind: `throttle` (429 with Retry-After), `unavailable` (503), `drop` (the connection ends before the request
-            is handled), `drop-after` (it is handled, then the connection ends without an answer), `slow`, or
-            `unauthorized` (401, as for a token that ended).
+            is handled), `drop-after` (it is handled, then the connection ends without an answer), `slow`,
+            `unauthorized` (401, as for a token that ended), `forbidden` (403), or `missing` (404).
         path: regular expression that is looked for in the request's path.
         method: only requests with this method; None for all.
         times: how often it happens.
@@ -111,14 +118,13 @@ class Faults:
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 start("500 Dropped", [("Content-Length", "0"), ("Connection", "close")])
                 return [b""]
-            status = {"throttle": "429 Too Many Requests", "unavailable": "503 Service Unavailable"}
             body = b'{"error":{"code":"Injected","message":"a planned failure"},"correlation":{"request":"planned"}}'
             headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
             if kind == "throttle":
                 headers.append(("Retry-After", str(int(fault.seconds))))
             # What was sent has to be read, or the connection can't be kept.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start(status.get(fault.kind, "401 Unauthorized"), headers)
+            start(_STATUS[fault.kind], headers)
             return [body]
 
         return with_faults

@@ -61,6 +61,7 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # with five, the sixth of many that connect at once waits for a second
 
     def __init__(self, port: int, target: int) -> None:
         super().__init__(("127.0.0.1", port), _Tunnel)
@@ -90,14 +91,15 @@ class _Tunnel(socketserver.StreamRequestHandler):
 
     def _pass_on(self, upstream: socket.socket) -> None:
         other = {self.connection: upstream, upstream: self.connection}
+        data = memoryview(bytearray(2**18))
         while True:
             ready, _, _ = select.select(list(other), [], [])
             for source in ready:
                 try:
-                    data = source.recv(65536)
-                    if not data:
+                    size = source.recv_into(data)
+                    if not size:
                         return
-                    other[source].sendall(data)
+                    other[source].sendall(data[:size])
                 except OSError:
                     return
 
