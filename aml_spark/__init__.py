@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aml_spark.copying import ModelCopy as ModelCopy, copy_model as copy_model
     from aml_spark.errors import (
         AmlSparkError as AmlSparkError,
         ArgumentError as ArgumentError,
@@ -36,11 +37,13 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "errors"),
+    "ModelCopy": "copying",
     "ModelUDF": "udf",
     "ScoreResult": "scoring",
     "Tracking": "tracking",
     "Workspace": "workspace",
     "configure": "tracking",
+    "copy_model": "copying",
     "get_spark": "session",
     "score": "scoring",
     "spark_udf": "udf",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+REQUEST_ID = "aml_spark.request_id"  # tag on what was created, to find it after a connection broke
 Builders = tuple[Callable[..., Any] | None, ...]
 """What makes the tracking store, the registry store and the artifact repository; None where nothing does."""
 

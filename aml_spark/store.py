@@ -22,9 +22,9 @@ from mlflow.store.model_registry.rest_store import RestStore as RegistryRestStor
 from mlflow.store.tracking.rest_store import RestStore as TrackingRestStore
 from mlflow.utils.proto_json_utils import parse_dict
 
+from aml_spark.plugin import REQUEST_ID
 from aml_spark.service import Service, once
 
-REQUEST_ID = "aml_spark.request_id"
 METRICS_PER_BATCH = 200
 PARAMS_PER_BATCH = 100
 _MODEL_ID = "m-"

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from aml_spark import auth, java, plugin, session
-from aml_spark.errors import AmlSparkError, WorkspaceError
+from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
 from aml_spark.executor import ExecutorTracking
+from aml_spark.runs import RunCopier
 from aml_spark.state import State
 from aml_spark.workspace import Workspace, masked
 
@@ -35,12 +36,14 @@ class Tracking:
         registry_uri: where models are registered.
         experiment: name of the experiment; None for MLflow's own choice.
         tags: what each run gets.
+        mirror: the workspace that gets copies of runs; None for none.
     """
 
     workspace: Workspace
     registry_uri: str = field(repr=False)  # may hold a password
     experiment: str | None
     tags: Mapping[str, str]
+    mirror: Workspace | None = None
     _arguments: tuple[object, ...] = field(repr=False)
     _before: State = field(repr=False)
 
@@ -50,6 +53,7 @@ class Tracking:
         What was configured after this one and not yet restored is undone with it.
         """
         if self in _in_force:
+            self._mirror_at_last()
             del _in_force[_in_force.index(self) :]
             self._before.restore()
 
@@ -68,6 +72,44 @@ class Tracking:
         """
         return ExecutorTracking.here(self.workspace, self.registry_uri, self.tags, task_seconds=task_seconds)
 
+    def mirror_runs(self) -> dict[str, str]:
+        """Copy the experiment's runs that have ended to the mirror, each once, with all that they logged.
+
+        What was interrupted is gone on with by the next call. `restore()` and the end of a `with` block do it, too.
+
+        Returns:
+            Ids of the runs that were copied now: the copies' by the origins'.
+
+        Raises:
+            ArgumentError: there is no mirror.
+        """
+        import mlflow
+        from mlflow.tracking import fluent
+
+        if self.mirror is None:
+            raise ArgumentError("there is no mirror to copy runs to", hint="configure(workspace=…, mirror=True)")
+        before = State.now()
+        if self.mirror.arm_id is not None:
+            plugin.prefer()
+        try:
+            source = mlflow.MlflowClient()
+            target = mlflow.MlflowClient(self.mirror.tracking_uri, self.mirror.registry_uri)
+            experiment = source.get_experiment(str(fluent._get_experiment_id()))
+            name = _experiment_name(self.mirror, experiment.name)
+            found = target.get_experiment_by_name(name)
+            there = found.experiment_id if found else target.create_experiment(name, _artifact_place(self.mirror, name))
+            return RunCopier(source, target, there).copy_all(experiment.experiment_id)
+        finally:
+            before.restore()
+
+    def _mirror_at_last(self) -> None:
+        if self.mirror is None:
+            return
+        try:
+            self.mirror_runs()
+        except Exception as error:  # the runs themselves are safe where they are, and MLflow has to be put back
+            _logger.error("not all runs were copied to %r: %s; mirror_runs() goes on with it", self.mirror, error)
+
     def __enter__(self) -> Tracking:
         return self
 
@@ -75,6 +117,7 @@ class Tracking:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if _in_force.count(self) > 1:  # an outer configure of the same arguments goes on
+            self._mirror_at_last()
             del _in_force[len(_in_force) - 1 - _in_force[::-1].index(self)]
         else:
             self.restore()
@@ -88,6 +131,7 @@ def configure(
     autolog: bool = True,
     tags: Mapping[str, str] | None = None,
     *,
+    mirror: bool = False,
     interactive: bool = False,
 ) -> Tracking:
     """Set MLflow up in this process: from now on plain `mlflow.start_run()` logs to the workspace.
@@ -108,21 +152,30 @@ def configure(
         registry: registry URI where it isn't the workspace's own.
         autolog: whether `mlflow.autolog()` is switched on. False leaves autologging as it is.
         tags: more tags for each run.
+        mirror: log where MLflow is set to now, on Databricks to Databricks, and copy runs that have ended to the
+            workspace: by `Tracking.mirror_runs`, at `restore()` and at the end of a `with` block. Not for a Databricks
+            workspace that is linked with the Azure ML workspace: there Azure doubles the runs itself.
         interactive: whether you may be asked to sign in to Azure where no credential is found and a terminal is there.
 
     Raises:
         WorkspaceError: not a workspace, or one that doesn't answer or refuses.
+        ArgumentError: a mirror of itself.
         AuthenticationError: no credential gives a token for Azure.
     """
     import mlflow
 
-    target = Workspace.find(workspace)
-    if experiment is not None and target.arm_id is not None:
-        experiment = experiment.rstrip("/").rpartition("/")[2]
+    target, copies = Workspace.find(workspace), None
+    if mirror:
+        target, copies = _present(), target
+        if target.tracking_uri == copies.tracking_uri:
+            raise ArgumentError(
+                "mirror=True copies runs from where MLflow is set to now, which is the workspace itself"
+            )
+    experiment = experiment and _experiment_name(target, experiment)
     registry_uri = registry or target.registry_uri
     spark = spark if spark is not None else session.active_session()
     run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
-    arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())))
+    arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())), copies)
     before = State.now()
     if _in_force and _in_force[-1]._arguments == arguments:
         tracking = _in_force[-1]
@@ -132,6 +185,7 @@ def configure(
             registry_uri=registry_uri,
             experiment=experiment,
             tags=run_tags,
+            mirror=copies,
             _arguments=arguments,
             _before=before,
         )
@@ -150,6 +204,24 @@ def configure(
         # MLflow's stores raise whatever their drivers do, and quote the address with its password.
         raise _unusable(target, error) from (error if masked(target.tracking_uri) == target.tracking_uri else None)
     return tracking
+
+
+def _present() -> Workspace:
+    """Where MLflow is set to now."""
+    import mlflow
+
+    if _in_force:
+        return _in_force[-1].workspace
+    uri = mlflow.get_tracking_uri()
+    return Workspace.from_uri("databricks" if session.on_databricks() and "://" not in uri else uri)
+
+
+def _experiment_name(target: Workspace, name: str) -> str:
+    return name if target.arm_id is None else name.rstrip("/").rpartition("/")[2]
+
+
+def _artifact_place(target: Workspace, experiment: str) -> str | None:
+    return target.artifact_root and str(Path(target.artifact_root, re.sub(r"[^\w-]", "_", experiment)))
 
 
 def _unusable(target: Workspace, error: Exception) -> WorkspaceError:
@@ -209,10 +281,9 @@ def _set_experiment(target: Workspace, name: str) -> None:
         mlflow.set_experiment(name)
         return
     if mlflow.get_experiment_by_name(name) is None:
-        place = target.artifact_root and str(Path(target.artifact_root, re.sub(r"[^\w-]", "_", name)))
         try:
             # What set_experiment does, without asking for what was just made.
-            made = mlflow.create_experiment(name, place)
+            made = mlflow.create_experiment(name, _artifact_place(target, name))
             os.environ["MLFLOW_EXPERIMENT_ID"] = made
             fluent._active_experiment_id = made  # type: ignore[assignment]
             return

@@ -14,10 +14,10 @@ import aml_spark
 FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "workspace"},
-    {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor", "tracking"}
+    {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor", "runs", "tracking"}
     | {"model", "table", "progress"},
     {"udf", "ledger"},
-    {"scoring", "doctor"},
+    {"scoring", "copying", "doctor"},
     {"cli", "demo", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -25,7 +25,7 @@ BESIDE = {"__init__", "worker"}
 # Which modules of its own layer a module may import.
 SAME_LAYER = {
     0: {"errors"},
-    1: {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor"},
+    1: {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor", "runs"},
     2: set[str](),
     3: set[str](),
     4: {"cli", "demo"},

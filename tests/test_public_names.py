@@ -12,6 +12,7 @@ import aml_spark
 NAMES = [
     "AmlSparkError",
     "ArgumentError",
+    "ModelCopy",
     "ModelError",
     "ModelNotFoundError",
     "ModelUDF",
@@ -26,6 +27,7 @@ NAMES = [
     "Workspace",
     "WorkspaceError",
     "configure",
+    "copy_model",
     "get_spark",
     "score",
     "spark_udf",
