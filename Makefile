@@ -23,7 +23,7 @@ demo: .venv/ready java
 
 # Three at a time, for two cores: each by itself leaves one and a half of them idle much of the time.
 test: .venv/ready java
-	$(MAKE) --no-print-directory --jobs 3 lint types jars .venv-oldest/ready .venv-official/ready
+	$(MAKE) --no-print-directory --jobs 3 lint types jars .venv-oldest/ready .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS) oldest
 
 lint: .venv/ready
@@ -33,7 +33,7 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-tests: jars .venv-official/ready
+tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
@@ -74,6 +74,11 @@ pins: uv
 	$(INSTALL) --python .venv-official -r requirements/official.txt
 	touch $@
 
+# Microsoft's emulator of Azure Storage, where npm is there; its tests are skipped where it isn't.
+.azurite/ready: requirements/azurite/package-lock.json
+	@mkdir -p .azurite && cp requirements/azurite/*.json .azurite
+	@! command -v npm >/dev/null || (npm ci --prefix .azurite --silent --no-audit --no-fund && touch $@)
+
 uv:
 	@command -v uv >/dev/null || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 
@@ -81,4 +86,4 @@ java:
 	@.ci/java
 
 clean:
-	rm -rf .venv .venv-oldest .venv-official dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo
+	rm -rf .venv .venv-oldest .venv-official .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo

@@ -22,11 +22,11 @@ from mlflow.exceptions import MlflowException, RestException
 from models import TRAINING, make_sum, register_sum
 
 import aml_spark
+from aml_spark import auth
+from aml_spark.testing import EmulatorProcess
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-    from aml_spark.testing import EmulatorProcess
 
 
 @pytest.fixture
@@ -515,6 +515,38 @@ def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(
     assert (told["version"], told["same"]) == ("1", True)
     assert "logged-models/search failed with error code 404" in told["listing"]  # as on the real workspace
     assert [file.path for file in client.list_artifacts(told["run_id"], "model")] == ["model/MLmodel", "model/data"]
+
+
+@pytest.fixture(scope="module")
+def on_azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    folder = Path(__file__).parent.parent / ".azurite" / "node_modules" / ".bin"
+    if not (folder / "azurite-blob").exists():
+        pytest.skip("Azurite isn't here: it takes npm and make .azurite/ready")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.pathsep.join([str(folder), os.environ["PATH"]]))
+        with EmulatorProcess(tmp_path_factory.mktemp("azurite")) as emulator:
+            yield emulator
+
+
+def test_artifacts_lie_on_azurite_where_it_is_there(
+    on_azurite: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in on_azurite.environment.items():
+        monkeypatch.setenv(name, value)
+    auth.tokens.cache_clear()
+    contents = {"with space.txt": b"1", "hash#.txt": b"2", "percent%41.txt": b"3", "ünï.txt": b"4", "nested/d": b"5"}
+    contents |= {"empty": b"", "large": os.urandom(33 * 2**20 + 1)}
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with aml_spark.configure(workspace=on_azurite.facts["tracking_uri"], experiment="azurite", autolog=False):
+        with mlflow.start_run() as run:
+            mlflow.log_artifacts(str(tmp_path), "all")
+        address = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="all")
+        assert {name: Path(address, name).read_bytes() for name in contents} == contents
+    assert not (on_azurite.folder / "blobs").exists()
+    told = _with_azureml_mlflow(on_azurite, "official_client.py")  # by Azure's host names, through the proxy
+    assert (told["status"], told["same"]) == ("FINISHED", True)
 
 
 def test_beside_azureml_mlflow_this_library_answers_once_configured(

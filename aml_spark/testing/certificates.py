@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
-import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -15,15 +16,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 LIFETIME = dt.timedelta(days=7)
 
 
-def make(folder: Path, names: tuple[str, ...]) -> tuple[Path, ssl.SSLContext]:
+@contextlib.contextmanager
+def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     """Make an authority and, signed by it, a server's certificate.
 
     Args:
-        folder: gets `ca.pem`; the keys are kept nowhere but in memory and in a file that is deleted at once.
+        folder: gets `ca.pem`, and `server.pem` with the server's key for as long as the block runs.
         names: host names, with `*.` for all below one; 127.0.0.1 is always among them.
 
     Returns:
-        The authority's file, for clients (`REQUESTS_CA_BUNDLE`), and the server's side of TLS.
+        The authority's file, for clients (`REQUESTS_CA_BUNDLE`), and the server's certificate with its key.
     """
     authority_key, authority = _authority()
     key = ec.generate_private_key(ec.SECP256R1())
@@ -48,11 +50,9 @@ def make(folder: Path, names: tuple[str, ...]) -> tuple[Path, ssl.SSLContext]:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair)
+        yield ca_file, pair
     finally:
         pair.unlink()
-    return ca_file, context
 
 
 def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

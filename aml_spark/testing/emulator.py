@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import flask
 
-from aml_spark.testing import artifacts, certificates, server
+from aml_spark.testing import artifacts, azurite, certificates, server
 from aml_spark.testing.blobs import FolderBlobs
 from aml_spark.testing.faults import Faults
 from aml_spark.testing.identity import Identity, RefusedToken
@@ -22,6 +22,8 @@ _GUARDED = ("/mlflow/", "/history/", "/artifact/", "/subscriptions/")
 
 class Emulator:
     """A workspace on 127.0.0.1, from `start` to `stop`; a context manager, too. One at a time in a process.
+
+    Artifacts lie in Azurite where `azurite-blob` is on the PATH, else in a folder that is spoken to in the same way.
 
     Args:
         folder: where its store, its artifacts and `ca.pem` lie. What is there from before is served again.
@@ -36,6 +38,7 @@ class Emulator:
         self.subscription_id = str(uuid.uuid4())
         self._port = port
         self._servers: list[Any] = []
+        self._azurite: azurite.AzuriteBlobs | None = None
 
     def start(self) -> dict[str, str]:
         """Serve.
@@ -50,10 +53,14 @@ class Emulator:
             self.subscription_id = subscription.read_text().strip()
         else:
             subscription.write_text(self.subscription_id)
-        ca_file, context = certificates.make(self.folder, server.HOSTS)
-        web = server.Server(self._app(), self._port, context)
-        proxy = server.Proxy(0, web.port)
-        self._servers = [web, proxy]
+        azurite_command, blobs = azurite.find(), None
+        with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate):
+            if azurite_command is not None:
+                blobs = azurite.AzuriteBlobs(self.folder / "azurite", ca_file)
+                blobs.start(azurite_command, certificate)
+            web = server.Server(self._app(blobs), self._port, certificate)
+        proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port)
+        self._servers, self._azurite = [web, proxy], blobs
         for each in self._servers:
             server.serve(each)
         base = f"https://127.0.0.1:{web.port}"
@@ -78,6 +85,9 @@ class Emulator:
             each.shutdown()
             each.server_close()
         self._servers = []
+        if self._azurite is not None:
+            self._azurite.stop()
+            self._azurite = None
 
     def __enter__(self) -> dict[str, str]:
         return self.start()
@@ -93,18 +103,16 @@ class Emulator:
             f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
         )
 
-    def _app(self) -> flask.Flask:
+    def _app(self, blobs: artifacts.Blobs | None) -> flask.Flask:
         app = flask.Flask("aml_spark.testing", static_folder=None)
         runs = MlflowApi(self.folder, self.arm_id)
-        blobs = FolderBlobs(self.folder / "blobs")
-        for routes in (
-            self.identity.routes(),
-            runs.routes(),
-            artifacts.routes(self.arm_id, runs, blobs),
-            blobs.routes(),
-            self.faults.routes(),
-        ):
-            app.register_blueprint(routes)
+        if blobs is None:
+            blobs = FolderBlobs(self.folder / "blobs")
+            app.register_blueprint(blobs.routes())
+        app.register_blueprint(self.identity.routes())
+        app.register_blueprint(runs.routes())
+        app.register_blueprint(artifacts.routes(self.arm_id, runs, blobs))
+        app.register_blueprint(self.faults.routes())
 
         @app.before_request
         def guard() -> Any:

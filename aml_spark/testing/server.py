@@ -8,16 +8,18 @@ import socket
 import socketserver
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
+_BLOBS = ".blob.core.windows.net"
 # What the proxy sends here. Every other host is refused, so that nothing leaves the machine.
 HOSTS = (
     "management.azure.com",
     "login.microsoftonline.com",
     "*.api.azureml.ms",
-    "*.blob.core.windows.net",
+    f"*{_BLOBS}",
 )
 _HOST = re.compile("|".join(re.escape(host).replace(r"\*", "[^.]+") for host in HOSTS))
 
@@ -35,12 +37,14 @@ class Server(ThreadedWSGIServer):
     Args:
         app: the application.
         port: 0 for a free one.
-        context: the server's side of TLS.
+        certificate: file with its certificate and key.
     """
 
-    def __init__(self, app: Any, port: int, context: ssl.SSLContext) -> None:
+    def __init__(self, app: Any, port: int, certificate: Path) -> None:
         super().__init__("127.0.0.1", port, app, _Handler)
-        self.ssl_context = self._context = context  # the first tells the handler that the scheme is https
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        self.ssl_context = self._context  # tells the handler that the scheme is https
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands, then answer."""
@@ -57,15 +61,16 @@ class Proxy(socketserver.ThreadingTCPServer):
     Args:
         port: 0 for a free one.
         target: the server's port.
+        blobs: the port of whatever answers for Azure Blob Storage.
     """
 
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 128  # with five, the sixth of many that connect at once waits for a second
 
-    def __init__(self, port: int, target: int) -> None:
+    def __init__(self, port: int, target: int, blobs: int) -> None:
         super().__init__(("127.0.0.1", port), _Tunnel)
-        self.target = target
+        self.target, self.blobs = target, blobs
 
     @property
     def url(self) -> str:
@@ -85,7 +90,8 @@ class _Tunnel(socketserver.StreamRequestHandler):
         if method != "CONNECT" or port != "443" or not _HOST.fullmatch(host):
             self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             return
-        with socket.create_connection(("127.0.0.1", self.server.target)) as upstream:
+        target = self.server.blobs if host.endswith(_BLOBS) else self.server.target
+        with socket.create_connection(("127.0.0.1", target)) as upstream:
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             self._pass_on(upstream)
 

@@ -1,0 +1,111 @@
+"""The workspace's artifacts on Azurite, Microsoft's own emulator of Azure Storage."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import flask
+
+ACCOUNT = "amlsparkazurite"
+CONTAINER = "azureml"
+_LIFETIME = dt.timedelta(hours=1)
+
+
+def find() -> str | None:
+    """Azurite's command, where it is on the PATH (npm install azurite)."""
+    return shutil.which("azurite-blob")
+
+
+class AzuriteBlobs:
+    """A container of Azurite's, from `start` to `stop`.
+
+    Args:
+        folder: where Azurite keeps it.
+        ca_file: the authority of its certificate.
+    """
+
+    def __init__(self, folder: Path, ca_file: Path) -> None:
+        self.folder, self._ca_file = folder, ca_file
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, command: str, certificate: Path) -> None:
+        """Start it, with a certificate and its key in one file.
+
+        Raises:
+            RuntimeError: it ended; with its words.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key_file = self.folder / "account.key"  # what is signed with it is read again after the next start
+        if not key_file.exists():
+            key_file.touch(mode=0o600)
+            key_file.write_text(base64.b64encode(secrets.token_bytes(64)).decode())
+        self._key = key_file.read_text()
+        place = ["--blobHost", "127.0.0.1", "--blobPort", "0", "--location", os.fspath(self.folder)]
+        secured = ["--cert", os.fspath(certificate), "--key", os.fspath(certificate)]
+        self._process = subprocess.Popen(
+            [command, *place, *secured, "--silent", "--disableTelemetry", "--skipApiVersionCheck"],
+            env={**os.environ, "AZURITE_ACCOUNTS": f"{ACCOUNT}:{self._key}"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # The emulator blocks these to wait for them, and what it starts would inherit that.
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM)),  # noqa: PLW1509
+        )
+        assert self._process.stdout is not None
+        said = ""
+        for line in self._process.stdout:
+            said += line
+            if found := re.search(r"listens on https://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+                break
+        else:
+            self.stop()
+            raise RuntimeError(f"Azurite didn't start: {said[-3000:]}")
+        from azure.core.exceptions import ResourceExistsError
+
+        with contextlib.suppress(ResourceExistsError):
+            self._container().create_container()
+
+    def stop(self) -> None:
+        """End it; the folder stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate()
+            self._process = None
+
+    def address(self, name: str, *, write: bool) -> str:
+        """An address with a signature that lets its bearer write or read the blob for an hour."""
+        from azure.storage.blob import BlobSasPermissions, generate_blob_sas
+
+        ends = dt.datetime.now(dt.timezone.utc) + _LIFETIME
+        rights = BlobSasPermissions(create=True, write=True) if write else BlobSasPermissions(read=True)
+        sas = generate_blob_sas(ACCOUNT, CONTAINER, name, account_key=self._key, permission=rights, expiry=ends)
+        host = f"{ACCOUNT}.blob.core.windows.net"
+        if flask.request.host.startswith("127."):
+            host = f"127.0.0.1:{self.port}/{ACCOUNT}"
+        return f"https://{host}/{CONTAINER}/{quote(name)}?{sas}"
+
+    def names(self, prefix: str) -> list[str]:
+        """All blobs whose names start like this, in their order."""
+        return sorted(self._container().list_blob_names(name_starts_with=prefix))
+
+    def _container(self) -> Any:
+        from azure.storage.blob import ContainerClient
+
+        address = f"https://127.0.0.1:{self.port}/{ACCOUNT}"
+        return ContainerClient(
+            address, CONTAINER, credential=self._key, connection_verify=os.fspath(self._ca_file), retry_total=0
+        )
