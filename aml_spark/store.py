@@ -269,6 +269,8 @@ class AzureMLRegistryStore(RegistryRestStore):
         if source.startswith(f"models:/{_MODEL_ID}"):
             model = AzureMLTrackingStore(self.tracking_uri).get_logged_model(source.removeprefix("models:/"))
             source, run_id = model.artifact_location, model.source_run_id
+        elif source.startswith("models:/"):  # a copy of another version
+            source = self.get_model_version_download_uri(*source.removeprefix("models:/").rsplit("/", 1))
         request = uuid.uuid4().hex
         tagged = [*(tags or []), ModelVersionTag(REQUEST_ID, request)]
 
