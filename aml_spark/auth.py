@@ -18,6 +18,7 @@ from aml_spark.errors import AuthenticationError
 
 SCOPE = "https://management.azure.com/.default"
 READY_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - a variable's name; Azure ML sets it in its jobs
+SECRET_SCOPE = "AML_SPARK_SECRET_SCOPE"  # noqa: S105 - names a scope with tenant-id, client-id and client-secret
 _MARGIN = 300  # seconds before its end that a token is replaced, as azure-identity does
 _PUBLIC_AUTHORITIES = ("login.microsoftonline.com", "login.chinacloudapi.cn", "login.microsoftonline.us")
 _INTERACTIVE = "interactive sign-in"
@@ -37,9 +38,10 @@ class Tokens:
     """The tokens for one scope: good ones, replaced before their end, across threads and forks.
 
     Tried in this order: a token that was lent to this process; a ready one in `MLFLOW_TRACKING_TOKEN`; on Databricks
-    the default service credential; what `azure-identity` finds (service principal in `AZURE_*` variables, workload
-    identity, managed identity, Azure CLI and others). Never a browser or a device code, unless `interactive` is set
-    and a terminal is attached.
+    the default service credential; the service principal in the Databricks secret scope that `AML_SPARK_SECRET_SCOPE`
+    names (its secrets `tenant-id`, `client-id`, `client-secret`); what `azure-identity` finds (service principal in
+    `AZURE_*` variables, workload identity, managed identity, Azure CLI and others). Never a browser or a device code,
+    unless `interactive` is set and a terminal is attached.
 
     Args:
         scope: what the tokens are for.
@@ -160,14 +162,32 @@ def _databricks() -> Any:
     return getServiceCredentialsProvider(os.environ.get("DATABRICKS_DEFAULT_SERVICE_CREDENTIAL_NAME"))
 
 
+def _secret_scope() -> Any:
+    scope = os.environ.get(SECRET_SCOPE)
+    if not scope:
+        raise ValueError(f"{SECRET_SCOPE} isn't set")
+    from azure.identity import ClientSecretCredential
+    from databricks.sdk.runtime import dbutils
+
+    return ClientSecretCredential(
+        *[dbutils.secrets.get(scope, key) for key in ("tenant-id", "client-id", "client-secret")],
+        disable_instance_discovery=_private_cloud(),
+    )
+
+
+def _private_cloud() -> bool:
+    # A private cloud's authority isn't one that Microsoft's own would vouch for.
+    return urlsplit(os.environ.get("AZURE_AUTHORITY_HOST", "")).hostname not in (None, *_PUBLIC_AUTHORITIES)
+
+
 def _azure_identity() -> Any:
     try:
         from azure.identity import DefaultAzureCredential
     except ImportError:
         raise ValueError("not installed; pip install 'aml-spark[azure]'") from None
-    # A private cloud's authority isn't one that Microsoft's own would vouch for.
-    private = urlsplit(os.environ.get("AZURE_AUTHORITY_HOST", "")).hostname not in (None, *_PUBLIC_AUTHORITIES)
-    return DefaultAzureCredential(exclude_interactive_browser_credential=True, disable_instance_discovery=private)
+    return DefaultAzureCredential(
+        exclude_interactive_browser_credential=True, disable_instance_discovery=_private_cloud()
+    )
 
 
 def _interactive() -> Any:
@@ -179,6 +199,7 @@ def _interactive() -> Any:
 _SOURCES: dict[str, Callable[[], Any]] = {
     READY_TOKEN: _ReadyToken,
     "Databricks service credential": _databricks,
+    "Databricks secret scope": _secret_scope,
     "azure-identity": _azure_identity,
     _INTERACTIVE: _interactive,
 }

@@ -122,6 +122,7 @@ def test_where_nothing_gives_a_token_the_error_says_what_was_tried(monkeypatch: 
         "no credential gives a token for https://management.azure.com/.default. Tried:",
         "- MLFLOW_TRACKING_TOKEN: ended at 2023-11-14 22:13:20 UTC",
         "- Databricks service credential: not on Databricks",
+        "- Databricks secret scope: AML_SPARK_SECRET_SCOPE isn't set",
         "- azure-identity: az login first",
         "Hint: az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
     ]

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -461,6 +463,33 @@ def _with_azureml_mlflow(emulator: EmulatorProcess, script: str, **environ: str)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("proof", ["secret", "certificate", "workload", "managed", "secret scope"])
+def test_a_token_comes_by_each_way_that_azure_knows(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, proof: str
+) -> None:
+    facts = azureml_workspace.facts
+    ways = {
+        "secret": {"AZURE_CLIENT_SECRET": facts["client_secret"]},
+        "certificate": {"AZURE_CLIENT_CERTIFICATE_PATH": facts["client_certificate"]},
+        "workload": {"AZURE_FEDERATED_TOKEN_FILE": facts["federated_token_file"]},
+        "managed": {"IDENTITY_ENDPOINT": facts["identity_endpoint"], "IDENTITY_HEADER": facts["identity_header"]},
+        "secret scope": {"AML_SPARK_SECRET_SCOPE": "azure"},
+    }
+    monkeypatch.delenv("AZURE_CLIENT_SECRET")
+    if proof in ("managed", "secret scope"):
+        monkeypatch.delenv("AZURE_CLIENT_ID")
+    for name, value in ways[proof].items():
+        monkeypatch.setenv(name, value)
+    # What Databricks gives notebooks and jobs, with the secrets of one scope.
+    secrets = {f"azure/{name.replace('_', '-')}": facts[name] for name in ("tenant_id", "client_id", "client_secret")}
+    given = SimpleNamespace(secrets=SimpleNamespace(get=lambda scope, key: secrets[f"{scope}/{key}"]))
+    monkeypatch.setitem(sys.modules, "databricks.sdk.runtime", SimpleNamespace(dbutils=given))
+    auth.tokens.cache_clear()
+    assert client.search_experiments(max_results=1)
+    asked = {path for _, path in azureml_workspace.requests}
+    assert ("/msi/token" in asked) == (proof == "managed")
 
 
 def test_who_has_no_right_reads_the_workspaces_words(

@@ -7,6 +7,7 @@ import datetime as dt
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -44,15 +45,22 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     pair = folder / "server.pem"
     pair.touch(mode=0o600)
     try:
-        pair.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
+        pair.write_bytes(_pem(key, certificate))
         yield ca_file, pair
     finally:
         pair.unlink()
+
+
+def self_signed(subject: str, key: Any) -> bytes:
+    """A key and its certificate that nobody but itself vouches for, as PEM."""
+    certificate = _builder(subject, _name(subject), key).sign(key, hashes.SHA256())
+    return _pem(key, certificate)
+
+
+def _pem(key: Any, certificate: x509.Certificate) -> bytes:
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    return bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -77,7 +85,7 @@ def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     return key, certificate
 
 
-def _builder(subject: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(subject: str, issuer: x509.Name, key: Any) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.timezone.utc)
     return (
         x509.CertificateBuilder()

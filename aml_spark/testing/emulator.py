@@ -45,7 +45,8 @@ class Emulator:
 
         Returns:
             What a client needs: `tracking_uri`, `mlflow_url`, `arm_url`, `proxy_url`, `token_url`, `ca_file`,
-            `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`.
+            `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`; for other ways
+            to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         subscription = self.folder / "subscription"
@@ -63,6 +64,7 @@ class Emulator:
         self._servers, self._azurite = [web, proxy], blobs
         for each in self._servers:
             server.serve(each)
+        client_certificate, federated_token = self.identity.write(self.folder)
         base = f"https://127.0.0.1:{web.port}"
         return {
             "tracking_uri": f"azureml://{urlsplit(base).netloc}/mlflow/v1.0{self.arm_id}",
@@ -77,6 +79,10 @@ class Emulator:
             "tenant_id": self.identity.tenant_id,
             "client_id": self.identity.client_id,
             "client_secret": self.identity.client_secret,
+            "client_certificate": str(client_certificate),
+            "federated_token_file": str(federated_token),
+            "identity_endpoint": f"{base}/msi/token",
+            "identity_header": self.identity.identity_header,
         }
 
     def stop(self) -> None:

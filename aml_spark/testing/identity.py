@@ -1,4 +1,8 @@
-"""Microsoft Entra's part: tokens for a client's secret, and whether a request carries a good one."""
+"""Microsoft Entra's part: tokens for who proves who they are, and whether a request carries a good one.
+
+Proofs are those that `azure-identity` knows: a client's secret, a client's certificate, the token of a workload that is
+trusted (Kubernetes), and the header of a managed identity.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,18 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import flask
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from aml_spark.testing import certificates
 
 AUDIENCES = ("https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com")
 _ALGORITHM = "ES256"
+_EXCHANGE = "api://AzureADTokenExchange"  # audience of the tokens of workloads
 
 
 class RefusedToken(Exception):  # noqa: N818 - as Azure calls it
@@ -33,6 +41,8 @@ class Identity:
     tenant_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     client_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    identity_header: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    _client_key: Any = field(default_factory=lambda: rsa.generate_private_key(65537, 2048), repr=False)
     _key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()), repr=False)
 
     def token(self, audience: str = AUDIENCES[0], lifetime: float | None = None) -> str:
@@ -48,6 +58,15 @@ class Identity:
             "jti": uuid.uuid4().hex,
         }
         return jwt.encode(claims, self._key, _ALGORITHM)
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write the client's certificate with its key, and the token of a workload; gives both files."""
+        certificate, token = folder / "client.pem", folder / "federated.token"
+        for file in (certificate, token):
+            file.touch(mode=0o600)
+        certificate.write_bytes(certificates.self_signed("aml-spark emulator client", self._client_key))
+        token.write_text(self.token(_EXCHANGE))
+        return certificate, token
 
     def check(self, authorization: str | None) -> None:
         """Look at the Authorization header of a request.
@@ -103,13 +122,37 @@ class Identity:
                 return _failure("unsupported_grant_type", "AADSTS70003: only client_credentials is answered here.")
             if asked.get("client_id") != self.client_id:
                 return _failure("unauthorized_client", "AADSTS700016: Application was not found in the directory.")
-            if not hmac.compare_digest(asked.get("client_secret", "").encode(), self.client_secret.encode()):
+            if "client_assertion" in asked:
+                if not self._vouched(asked["client_assertion"]):
+                    return _failure("invalid_client", "AADSTS700027: The client assertion is not valid.", 401)
+            elif not hmac.compare_digest(asked.get("client_secret", "").encode(), self.client_secret.encode()):
                 return _failure("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
             audience = asked.get("scope", "").removesuffix("/.default")
             seconds = int(self.lifetime)
             return {"token_type": "Bearer", "expires_in": seconds, "access_token": self.token(audience)}
 
+        @routes.get("/msi/token")
+        def managed() -> Any:
+            if not hmac.compare_digest(flask.request.headers.get("X-IDENTITY-HEADER", ""), self.identity_header):
+                return _failure("unauthorized_client", "The header is not the identity's.", 401)
+            token = self.token(flask.request.args["resource"])
+            return {"token_type": "Bearer", "expires_on": str(int(time.time() + self.lifetime)), "access_token": token}
+
         return routes
+
+    def _vouched(self, assertion: str) -> bool:
+        """Whether the client's certificate signed it, or the cluster of the workloads, which is played here, too."""
+        keys: tuple[Any, ...] = (
+            (self._client_key, ["RS256", "PS256"], {"options": {"verify_aud": False}}),
+            (self._key, [_ALGORITHM], {"audience": _EXCHANGE}),
+        )
+        for key, algorithms, checked in keys:
+            try:
+                jwt.decode(assertion, key.public_key(), algorithms, **checked)
+                return True
+            except jwt.InvalidTokenError:
+                continue
+        return False
 
 
 def _base() -> str:
