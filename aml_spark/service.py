@@ -177,9 +177,10 @@ def failure(answer: Any) -> RestException:
 
 def _skew(date: str | None) -> str | None:
     """How far this clock is from the one that wrote the Date header, where that matters to tokens."""
-    if not date:
+    try:
+        there = email.utils.parsedate_to_datetime(date or "").replace(tzinfo=dt.timezone.utc)  # HTTP's dates are UTC
+    except ValueError:  # none, or not a date
         return None
-    there = email.utils.parsedate_to_datetime(date)
     minutes = (dt.datetime.now(dt.timezone.utc) - there).total_seconds() / 60
     if abs(minutes) < 4:
         return None

@@ -155,6 +155,26 @@ def test_a_token_that_ends_before_the_task_is_refused_before_any_work(
     assert "too late" not in {run.data.tags["mlflow.runName"] for run in runs}
 
 
+def test_a_token_that_ends_in_the_middle_of_a_task_is_named_or_replaced(
+    azureml: aml_spark.Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = azureml.on_executor(task_seconds=1)
+    ending = dataclasses.replace(context, _token=auth.Token(auth.tokens().get(), time.time() + 3))
+    with ending.start_run("replaced"):  # this process has a credential of its own
+        time.sleep(3)
+        mlflow.log_metric("auc", 0.7)
+    for name in ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")  # no look for Azure from a test
+    ending = dataclasses.replace(context, _token=auth.Token(auth.tokens().get(), time.time() + 3))
+    auth.tokens.cache_clear()
+    with ending.start_run("named"):
+        time.sleep(3)
+        with pytest.raises(AuthenticationError, match=r"lent to this process: ended at 2\d\d\d-"):
+            mlflow.log_metric("auc", 0.7)
+        auth.tokens().lend(context._token)  # so that the run can be ended
+
+
 def test_executors_log_to_a_store_without_tokens_too(spark: SparkSession, tracking: aml_spark.Tracking) -> None:
     with mlflow.start_run() as run:
         context = tracking.on_executor()

@@ -500,6 +500,14 @@ def test_who_has_no_right_reads_the_workspaces_words(
         aml_spark.configure(workspace=client.tracking_uri, experiment="flights", autolog=False)
 
 
+def test_a_clock_that_is_off_is_named_where_tokens_are_refused(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
+) -> None:
+    azureml_workspace.plan(kind="unauthorized", path="experiments/get-by-name", times=2, seconds=-600)
+    with pytest.raises(RestException, match=r"HTTP 401, .*this machine's clock is 10 minutes ahead of the service's"):
+        client.get_experiment_by_name("flights")
+
+
 def test_a_token_for_another_audience_is_named(
     azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

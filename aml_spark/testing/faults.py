@@ -15,6 +15,7 @@ import flask
 
 KINDS = ("throttle", "unavailable", "drop", "drop-after", "slow", "unauthorized", "forbidden", "missing")
 PLAN = "/emulator/faults"
+CLOCK = "aml_spark.clock"  # in a request's environment: seconds that the answer's Date header is ahead
 _STATUS = {
     "throttle": "429 Too Many Requests",
     "unavailable": "503 Service Unavailable",
@@ -36,7 +37,7 @@ class Fault:
         method: only requests with this method; None for all.
         times: how often it happens.
         rate: how likely it happens to a request that fits, 0 to 1.
-        seconds: what `throttle` asks to wait, and how long `slow` waits.
+        seconds: what `throttle` asks to wait, how long `slow` waits, and how far the clock of `unauthorized` is ahead.
     """
 
     kind: str
@@ -122,6 +123,8 @@ class Faults:
             headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
             if kind == "throttle":
                 headers.append(("Retry-After", str(int(fault.seconds))))
+            if kind == "unauthorized":
+                environ[CLOCK] = fault.seconds
             # What was sent has to be read, or the connection can't be kept.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start(_STATUS[fault.kind], headers)

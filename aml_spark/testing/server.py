@@ -8,10 +8,13 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+from aml_spark.testing.faults import CLOCK
 
 _BLOBS = ".blob.core.windows.net"
 # What the proxy sends here. Every other host is refused, so that nothing leaves the machine.
@@ -26,6 +29,10 @@ _HOST = re.compile("|".join(re.escape(host).replace(r"\*", "[^.]+") for host in 
 
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"  # connections are kept, as Azure does
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """What the Date header says."""
+        return super().date_time_string((timestamp or time.time()) + self.environ.get(CLOCK, 0))
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Nothing: requests hold tokens and signatures."""
