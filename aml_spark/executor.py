@@ -133,7 +133,8 @@ class ExecutorTracking:
         for name, value in self._environ.items():
             if name not in _FILES or Path(value).exists():
                 os.environ[name] = value
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):  # of whatever started Spark
+        inherited = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT")
+        for name in inherited:  # from whatever started Spark
             os.environ.pop(name, None)
         os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps(dict(self.tags))
         if self.workspace.artifact_root is not None:
