@@ -61,8 +61,8 @@ class Tracking:
         """What functions need that run on executors: `with tracking.on_executor().start_run("child"): …` in them.
 
         Make it right before the job, while the run is active whose children its runs shall be, and let the function
-        take it along. Executors need
-        this library and have to reach the workspace.
+        take it along. Executors need this library and have to reach the workspace. What Spark evaluates twice logs
+        twice: a repeated task, a DataFrame that is used again without being cached, the sampling of `orderBy`.
 
         Args:
             task_seconds: how long a task takes at most. The token that goes along is good for that long at least.

@@ -149,8 +149,10 @@ def test_the_demo_goes_to_an_emulator_as_on_a_cluster(tmp_path: Path, demo: tupl
         client = mlflow.MlflowClient(kept.facts["tracking_uri"])
         children = {airport: client.get_run(run_id) for airport, run_id in runs.items()}
         parents = {client.get_run(child.data.tags["mlflow.parentRunId"]).info.run_name for child in children.values()}
+        every = client.search_runs([child.info.experiment_id for child in children.values()][:1])
     auth.tokens.cache_clear()
     assert sorted(children) == AIRPORTS
+    assert len(every) == 4, "one that trained, and each airport's once"
     assert parents == {"logistic regression"}
     for airport, child in children.items():
         assert (child.data.params["origin"], child.info.status) == (airport, "FINISHED")
