@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,10 @@ class ExecutorTracking:
         if workspace.tracking_uri.startswith("databricks"):
             environ |= _databricks(workspace.tracking_uri)
             # Profiles are known to the driver only.
-            workspace, registry_uri = Workspace(uri="databricks"), registry_uri.partition("://")[0]
+            workspace, registry_uri = (
+                Workspace(uri="databricks"),
+                re.sub(r"^(databricks(-uc)?)://.*", r"\1", registry_uri),
+            )
         return cls(
             workspace=workspace,
             registry_uri=registry_uri,
@@ -107,8 +111,7 @@ class ExecutorTracking:
                 f"the local workspace {self.workspace.folder!r} isn't on the machine of this executor",
                 hint="configure(workspace=…) with one that executors reach: Azure ML, Databricks, an MLflow server",
             )
-        before = State.now()
-        given = {name: os.environ.get(name) for name in self._environ}
+        before = State.now(*self._environ)
         try:
             self._set_up()
             parent = {"mlflow.parentRunId": self.parent_run_id} if self.parent_run_id else {}
@@ -121,11 +124,6 @@ class ExecutorTracking:
                 yield run
         finally:
             before.restore()
-            for name, value in given.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
     def _set_up(self) -> None:
         import mlflow

@@ -37,15 +37,15 @@ class State:
     lent: auth.Token | None
 
     @classmethod
-    def now(cls) -> State:
-        """The moment is this one."""
+    def now(cls, *variables: str) -> State:
+        """The moment is this one; more variables may be named."""
         from mlflow.tracking import fluent
         from mlflow.tracking._model_registry import utils as registry
         from mlflow.tracking._tracking_service import utils as tracking
         from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
 
         return cls(
-            environ={name: os.environ.get(name) for name in _VARIABLES},
+            environ={name: os.environ.get(name) for name in (*_VARIABLES, *variables)},
             tracking_uri=tracking._tracking_uri,
             registry_uri=registry._registry_uri,
             experiment_id=fluent._active_experiment_id,

@@ -53,9 +53,11 @@ class Tracking:
         What was configured after this one and not yet restored is undone with it.
         """
         if self in _in_force:
-            self._mirror_at_last()
-            del _in_force[_in_force.index(self) :]
-            self._before.restore()
+            try:
+                self._mirror_at_last()
+            finally:
+                del _in_force[_in_force.index(self) :]
+                self._before.restore()
 
     def on_executor(self, *, task_seconds: float = 600) -> ExecutorTracking:
         """What functions need that run on executors: `with tracking.on_executor().start_run("child"): …` in them.
@@ -108,7 +110,10 @@ class Tracking:
         try:
             self.mirror_runs()
         except Exception as error:  # the runs themselves are safe where they are, and MLflow has to be put back
-            _logger.error("not all runs were copied to %r: %s; mirror_runs() goes on with it", self.mirror, error)
+            uris = (self.workspace.tracking_uri, self.mirror.tracking_uri)
+            # MLflow's errors quote the address with its password.
+            why = error if all(masked(uri) == uri for uri in uris) else type(error).__name__
+            _logger.error("not all runs were copied to %r: %s; mirror_runs() goes on with it", self.mirror, why)
 
     def __enter__(self) -> Tracking:
         return self

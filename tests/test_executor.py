@@ -219,5 +219,7 @@ def test_executors_of_databricks_get_its_host_and_token(
     )
     context = there.on_executor()
     assert (context.workspace.tracking_uri, context.registry_uri) == ("databricks", "databricks-uc")
+    apart = dataclasses.replace(there, registry_uri="https://models.example.com").on_executor()
+    assert apart.registry_uri == "https://models.example.com"
     assert "dapi-secret" not in repr(context)
     assert context._environ["DATABRICKS_HOST"] == address
