@@ -6,6 +6,9 @@ BIN := .venv/bin
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 INSTALL := $(UV) pip install --quiet --require-hashes
 
+# Where this is set, each of the hundred processes of a test run compiles again all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Output that tells which of the jobs that run side by side it comes from.
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
 APART := tests/test_documents.py tests/test_scoring.py tests/test_servers.py

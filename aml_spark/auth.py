@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import json
+import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -22,6 +24,9 @@ SECRET_SCOPE = "AML_SPARK_SECRET_SCOPE"  # noqa: S105 - names a scope with tenan
 _MARGIN = 300  # seconds before its end that a token is replaced, as azure-identity does
 _PUBLIC_AUTHORITIES = ("login.microsoftonline.com", "login.chinacloudapi.cn", "login.microsoftonline.us")
 _INTERACTIVE = "interactive sign-in"
+
+hosts: set[str] = set()
+"""Hosts, `host[:port]`, of workspaces that a person chose in this process: tokens go to these besides Azure's own."""
 
 
 class Token(NamedTuple):
@@ -107,10 +112,12 @@ class Tokens:
             try:
                 if name not in self._credentials:
                     self._credentials[name] = make()
-                found = self._credentials[name].get_token(self.scope)
+                with _unheard():
+                    found = self._credentials[name].get_token(self.scope)
                 return Token(found.token, found.expires_on)
             except Exception as error:  # each source has errors of its own, and the next one is tried
-                failed[name] = str(error).strip() or type(error).__name__
+                self._credentials.pop(name, None)  # it was made from an environment that may be mended by then
+                failed[name] = _brief(str(error)) or type(error).__name__
         tried = "\n".join(f"- {name}: {why}" for name, why in failed.items())
         raise AuthenticationError(
             f"no credential gives a token for {self.scope}. Tried:\n{tried}",
@@ -124,11 +131,31 @@ def tokens(scope: str = SCOPE) -> Tokens:
     return Tokens(scope)
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Without azure-identity's warnings while the block runs: what it says is in the error."""
+    log = logging.getLogger("azure.identity")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def _brief(text: str) -> str:
+    """What azure-identity says of each of its ways, without its advice on other pages."""
+    lines = [line.strip() for line in text.splitlines()]
+    return "\n  ".join(line for line in lines if line and not line.startswith(("Visit ", "To mitigate ", "Attempted ")))
+
+
 class _ReadyToken:
     def get_token(self, _scope: str) -> Token:
-        value = os.environ.get(READY_TOKEN)
+        value = os.environ.get(READY_TOKEN, "").strip()
         if not value:
             raise ValueError("not set")
+        if value.split() != [value]:
+            raise ValueError("isn't a token: there are spaces or line breaks in it")
         ends = expiry(value)
         if ends is None:
             return Token(value, time.time() + _MARGIN)  # not a JWT: the service will say when it has ended

@@ -101,11 +101,17 @@ def score(
     from aml_spark.scoring import score as run
     from aml_spark.session import get_spark
     from aml_spark.tracking import configure
+    from aml_spark.workspace import Workspace
 
     unclear = [entry for entry in conf if entry.find("=") < 1]
     if unclear:
         raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
-    with _opened(workspace, Path()) as address, configure(workspace=address, autolog=False):
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(_opened(workspace, Path()))
+        found = Workspace.find(address)
+        if address is not None and not found.is_made:
+            raise WorkspaceError(f"there is no workspace in {found.folder!r}")
+        stack.enter_context(configure(workspace=found, autolog=False))
         spark = get_spark("aml-spark score", master, dict(entry.split("=", 1) for entry in conf))
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
     if as_json:
@@ -140,7 +146,7 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--port", type=int, default=0, help="Port of its HTTPS server. Default: a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of its HTTPS server. Default: a free one.")
 @click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps what it gets.")
 @click.option("--env", is_flag=True, help="Print export lines for a shell instead of JSON.")
 def emulator(port: int, folder: Path | None, env: bool) -> None:
@@ -152,9 +158,15 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
         from aml_spark.testing import Emulator, environment
     except ImportError as error:
         raise _not_installed(error) from None
+    logging.getLogger("mlflow.store.db").setLevel("WARNING")
     ended = (signal.SIGINT, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, ended)  # before there are threads: they inherit it
-    with tempfile.TemporaryDirectory(prefix="aml-spark-emulator-") as own, Emulator(folder or own, port=port) as facts:
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(tempfile.TemporaryDirectory(prefix="aml-spark-emulator-"))
+        try:
+            facts = stack.enter_context(Emulator(folder or own, port=port))
+        except OSError as error:
+            raise ArgumentError(f"--port {port}: {error.strerror}", hint="without --port it takes a free one") from None
         if env:
             for name, value in environment(facts).items():
                 click.echo(f"export {name}={shlex.quote(value)}")

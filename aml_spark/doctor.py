@@ -8,8 +8,9 @@ import sys
 from dataclasses import dataclass
 
 from aml_spark import java, session
+from aml_spark.addresses import masked
 from aml_spark.errors import AmlSparkError
-from aml_spark.workspace import Workspace, masked
+from aml_spark.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +97,12 @@ def _azureml() -> Finding:
 def _workspace() -> tuple[Workspace | None, Finding]:
     try:
         workspace = Workspace.find()
-        return workspace, Finding(what="workspace", ok=True, found=masked(workspace.tracking_uri))
+        found = masked(workspace.tracking_uri) + ("" if workspace.is_made else " (made when it is first used)")
+        return workspace, Finding(what="workspace", ok=True, found=found)
     except AmlSparkError as error:
         return None, Finding(
             what="workspace",
             ok=False,
             found=error.message,
-            mend=error.hint or "set MLFLOW_TRACKING_URI, or write a config.json",
+            mend=error.hint or "set MLFLOW_TRACKING_URI to a workspace's address, or write a config.json",
         )

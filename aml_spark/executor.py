@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from mlflow import ActiveRun
 
 # What MLflow's own clients of servers take from the environment.
-_CONNECTION = (
+_OF_SERVERS = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_TRACKING_INSECURE_TLS",
-    "DATABRICKS_HOST",
-    "DATABRICKS_TOKEN",
 )
+_OF_DATABRICKS = ("DATABRICKS_HOST", "DATABRICKS_TOKEN")
 _FILES = ("REQUESTS_CA_BUNDLE", "MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 
 
@@ -68,8 +67,10 @@ class ExecutorTracking:
         from mlflow.tracking.context.registry import resolve_tags
 
         run = mlflow.active_run()
-        token = _token(task_seconds) if workspace.arm_id is not None else None
-        passed = _FILES if token else (*_CONNECTION, *_FILES)
+        schemes = {uri.partition(":")[0] for uri in (workspace.tracking_uri, registry_uri)}
+        token = _token(task_seconds) if "azureml" in schemes else None
+        passed = [*_FILES, *(_OF_SERVERS if {"http", "https"} & schemes else ())]
+        passed += _OF_DATABRICKS if {"databricks", "databricks-uc"} & schemes else ()
         environ = {name: os.environ[name] for name in passed if name in os.environ}
         if workspace.tracking_uri.startswith("databricks"):
             environ |= _databricks(workspace.tracking_uri)
@@ -138,7 +139,7 @@ class ExecutorTracking:
         if self.workspace.artifact_root is not None:
             os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = self.workspace.artifact_root
         if self._token is not None:
-            plugin.prefer()
+            plugin.prefer(self.workspace.host)
             if (left := self._token.expires_on - time.time()) >= self.task_seconds:
                 auth.tokens().lend(self._token)
             else:
@@ -169,8 +170,12 @@ def _ends_too_soon(left: float, seconds: float) -> AuthenticationError:
 
 
 def _databricks(uri: str) -> dict[str, str]:
-    from databricks.sdk.config import Config  # comes with mlflow-skinny
-
+    try:
+        from databricks.sdk.config import Config  # comes with MLflow 3
+    except ImportError:
+        raise AuthenticationError(
+            "a token for Databricks takes databricks-sdk, which isn't installed", hint="pip install databricks-sdk"
+        ) from None
     try:
         config = Config(profile=uri.partition("://")[2] or None)
         bearer = config.authenticate()["Authorization"]

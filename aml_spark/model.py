@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aml_spark.addresses import masked
 from aml_spark.errors import ModelError, ModelNotFoundError, did_you_mean, listed
-from aml_spark.workspace import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +82,8 @@ def pin(uri: str) -> PinnedModel:
                 hint="pip install 'aml-spark[local]'",
             ) from None
         found = _find_version(client, uri, registered.groupdict())
-        name, version, run_id = found.name, str(found.version), found.run_id or None
+        # The name is the one that was asked for, whatever the registry says: copies are made under it.
+        name, version, run_id = registered["name"], str(found.version), found.run_id or None
         identity += [version, str(found.source), str(found.creation_timestamp)]
     pinned_uri = f"models:/{name}/{version}" if name else uri
     try:
@@ -95,7 +96,7 @@ def pin(uri: str) -> PinnedModel:
         raise ModelError(
             f"the model {uri!r} can't be opened ({type(error).__name__}): expected the files of an MLflow model",
             hint="mlflow.models.get_model_info(uri) shows what MLflow finds there",
-        ) from error
+        ) from _harmless(error)
     return PinnedModel(
         uri=uri,
         pinned_uri=pinned_uri,
@@ -153,6 +154,7 @@ def _fetch(uri: str) -> Path:
 
 
 def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | None]) -> Any:
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     name, alias, version = str(wanted["name"]), wanted["alias"], wanted["version"]
@@ -160,28 +162,33 @@ def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | Non
         if alias is not None:
             return client.get_model_version_by_alias(name, alias)
         if version == "latest":
-            if versions := _versions(client, name):
-                return versions[-1]
+            if known := versions(client, name):
+                return known[-1]
         elif version is not None and version.isdigit():
             return client.get_model_version(name, version)
         elif version is not None and (staged := client.get_latest_versions(name, stages=[version])):
             return staged[0]
+    except NotImplementedError:  # Unity Catalog's open server
+        raise ModelError(
+            f"the registry {masked(mlflow.get_registry_uri())!r} has no aliases and no stages, which {uri!r} names",
+            hint=f"models:/{name}/<version>",
+        ) from None
     except MlflowException as error:
         missing = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
         if error.error_code not in missing and error.get_http_status_code() != 404:
-            raise ModelError(f"the registry doesn't answer for {uri!r}: {error.error_code}") from error
+            raise ModelError(f"the registry doesn't answer for {uri!r}: {error.error_code}") from _harmless(error)
     raise _not_found(client, uri, name, alias)
 
 
 def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> ModelNotFoundError:
-    versions = _quietly(lambda: _versions(client, name))
-    if not versions:
+    known = _quietly(lambda: versions(client, name))
+    if not known:
         names = _quietly(lambda: [model.name for model in client.search_registered_models(max_results=100)])
         return ModelNotFoundError(
             f"no registered model {name!r} ({uri!r}); the registry has {listed(names)}",
             hint=did_you_mean(name, names) or "is the registry the right one? mlflow.get_registry_uri() tells",
         )
-    numbers = listed(str(found.version) for found in versions)
+    numbers = listed(str(found.version) for found in known)
     aliases = _quietly(lambda: sorted(client.get_registered_model(name).aliases))
     what = f"alias {alias!r}" if alias is not None else f"version in {uri!r}"
     return ModelNotFoundError(
@@ -190,10 +197,25 @@ def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> 
     )
 
 
-def _versions(client: MlflowClient, name: str) -> list[Any]:
-    escaped = name.replace("'", "\\'")
-    found = client.search_model_versions(f"name='{escaped}'", max_results=1000)
-    return sorted(found, key=lambda version: int(version.version))
+def versions(client: MlflowClient, name: str) -> list[Any]:
+    """All versions of a registered model, the oldest first."""
+    quote = '"' if "'" in name else "'"  # MLflow's filters have no way to escape one
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = {quote}{name}{quote}", max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.version))
+
+
+def _harmless(error: Exception) -> Exception | None:
+    """The error, where it can't quote an address with its password."""
+    import mlflow
+
+    uris = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    return error if all(masked(uri) == uri for uri in uris) else None
 
 
 def _quietly(look: Callable[[], list[Any]]) -> list[Any]:

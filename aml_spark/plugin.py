@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-REQUEST_ID = "aml_spark.request_id"  # tag on what was created, to find it after a connection broke
+_SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 Builders = tuple[Callable[..., Any] | None, ...]
 """What makes the tracking store, the registry store and the artifact repository; None where nothing does."""
 
@@ -22,7 +23,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
 def registry_store(store_uri: str, tracking_uri: str | None = None) -> Any:
     """The workspace's models."""
     _need_mlflow_3()
-    from aml_spark.store import AzureMLRegistryStore
+    from aml_spark.registry import AzureMLRegistryStore
 
     return AzureMLRegistryStore(store_uri, tracking_uri)
 
@@ -30,9 +31,16 @@ def registry_store(store_uri: str, tracking_uri: str | None = None) -> Any:
 def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
     """The files of a run or model."""
     _need_mlflow_3()
-    from aml_spark.artifacts import AzureMLArtifactRepository
+    import mlflow
 
-    return AzureMLArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+    from aml_spark.artifacts import AzureMLArtifactRepository
+    from aml_spark.registry_files import AzureMLRegistryArtifactRepository, is_in_registry
+
+    if is_in_registry(artifact_uri):
+        return AzureMLRegistryArtifactRepository(artifact_uri)
+    # A model that was uploaded without a run has an address without its workspace's.
+    known = (tracking_uri, registry_uri, mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    return AzureMLArtifactRepository(artifact_uri, next((uri for uri in known if uri and "azureml://" in uri), None))
 
 
 def builders() -> Builders:
@@ -40,10 +48,35 @@ def builders() -> Builders:
     return tuple(registry._registry.get("azureml") for registry in _registries())
 
 
-def prefer() -> None:
-    """Have this library answer, and MLflow print no links to pages that a workspace doesn't have."""
+def prefer(host: str | None = None) -> None:
+    """Have this library answer, and MLflow print no links to pages that a workspace doesn't have.
+
+    Args:
+        host: `host[:port]` of the workspace that a person chose.
+    """
+    from aml_spark import auth
+
+    if host:
+        auth.hosts.add(host)
     answer()
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ[_SILENT] = "true"
+
+
+@contextlib.contextmanager
+def preferred(host: str | None) -> Iterator[None]:
+    """The same for a block, where nothing else of MLflow's changes."""
+    from aml_spark import auth
+
+    before, silent, hosts = builders(), os.environ.get(_SILENT), frozenset(auth.hosts)
+    prefer(host)
+    try:
+        yield
+    finally:
+        answer(before)
+        auth.hosts.intersection_update(hosts)
+        os.environ.pop(_SILENT, None)
+        if silent is not None:
+            os.environ[_SILENT] = silent
 
 
 def answer(wanted: Builders = (tracking_store, registry_store, artifact_repository)) -> None:

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, MLFLOW_HTTP_REQUEST_MAX_RETRIES
@@ -16,11 +17,13 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from aml_spark import auth
+from aml_spark.addresses import check_host, is_registry, masked
 from aml_spark.errors import WorkspaceError
 from aml_spark.workspace import Workspace
 
 T = TypeVar("T")
-_TRANSIENT = (408, 429, 500, 502, 503, 504)
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+_UNKNOWN = ("NameResolutionError", "getaddrinfo", "Name or service not known")  # what a name that isn't known gives
 _LONGEST_WAIT = 60.0  # seconds
 _CODES = {
     400: "INVALID_PARAMETER_VALUE",
@@ -38,11 +41,11 @@ class NoAnswerError(MlflowException):
 
 
 class Service(NamedTuple):
-    """The MLflow endpoints of one workspace.
+    """The MLflow endpoints of one workspace or registry.
 
     Args:
         host: `host[:port]`.
-        arm_id: the workspace's path, `/subscriptions/…/workspaces/…`.
+        arm_id: its path, `/subscriptions/…/workspaces/…` or `/subscriptions/…/registries/…`.
     """
 
     host: str
@@ -58,14 +61,19 @@ class Service(NamedTuple):
             WorkspaceError: the address is another one.
         """
         host, slash, rest = tracking_uri.removeprefix("azureml://").partition("/mlflow/")
-        chosen = (mlflow.get_tracking_uri(), mlflow.get_registry_uri())
-        if slash and any(uri.startswith(f"azureml://{host}/") for uri in chosen):
-            arm_id = Workspace.from_uri(f"/{rest.partition('/')[2]}").arm_id
-            return cls(host, str(arm_id))
-        workspace = Workspace.from_uri(tracking_uri)
-        if workspace.host is None or workspace.arm_id is None:
-            raise WorkspaceError(f"{tracking_uri!r} isn't the tracking URI of an Azure ML workspace")
-        return cls(workspace.host, workspace.arm_id)
+        if not slash or not tracking_uri.startswith("azureml://"):
+            raise WorkspaceError(f"{masked(tracking_uri)!r} isn't the tracking URI of an Azure ML workspace")
+        arm_id = f"/{rest.partition('/')[2].rstrip('/')}"
+        if not is_registry(tracking_uri):
+            arm_id = str(Workspace.from_uri(arm_id).arm_id)
+        return cls.of_host(host, arm_id)
+
+    @classmethod
+    def of_host(cls, host: str, arm_id: str = "") -> Service:
+        """The same of a host by itself."""
+        pointed_to = {urlsplit(uri).netloc for uri in (mlflow.get_tracking_uri(), mlflow.get_registry_uri())}
+        check_host(host, auth.hosts | pointed_to)
+        return cls(host, arm_id)
 
     @property
     def mlflow_path(self) -> str:
@@ -110,15 +118,19 @@ class Service(NamedTuple):
                     **({"params": body} if method == "GET" else {"json": body}),
                 )
             except MlflowException as error:
-                if last or not retry or "CERTIFICATE_VERIFY_FAILED" in str(error):
-                    raise NoAnswerError(_unreached(self.host, str(error))) from None
+                told = str(error)
+                hopeless = "CERTIFICATE_VERIFY_FAILED" in told or (
+                    attempt > 1 and any(sign in told for sign in _UNKNOWN)
+                )
+                if last or not retry or hopeless:
+                    raise NoAnswerError(_unreached(self.host, str(error).replace(token, "***"))) from None
                 wait(attempt)
                 continue
             if answer.status_code == 401 and not renewed:
                 auth.tokens().forget(token)
                 token, renewed = auth.tokens().get(), True
                 continue
-            if answer.status_code in _TRANSIENT and not last and (retry or answer.status_code == 429):
+            if answer.status_code in TRANSIENT and not last and (retry or answer.status_code == 429):
                 wait(attempt, answer.headers.get("Retry-After"))
                 continue
             if answer.status_code >= 500 and not retry:
@@ -127,6 +139,18 @@ class Service(NamedTuple):
                 raise failure(answer)
             return answer
         raise failure(answer)
+
+
+def only_of_azure(address: str) -> str:
+    """See that the service names files of its own, and none of this machine's or of a host that tokens then go to.
+
+    Raises:
+        MlflowException: it names others.
+    """
+    if not address.startswith("azureml://"):
+        scheme = address.partition(":")[0] if ":" in address else "a path"
+        raise MlflowException(f"the workspace says that files lie at {scheme!r}; expected an azureml:// address")
+    return address
 
 
 def once(send: Callable[[], T], find: Callable[[], T | None]) -> T:
@@ -166,6 +190,8 @@ def failure(answer: Any) -> RestException:
     told = body.get("error") or body.get("Error") or {}
     told = told if isinstance(told, dict) else {"message": str(told)}
     text = told.get("message") or told.get("Message") or body.get("message") or answer.reason or "no text"
+    if answer.status_code == 404 and not body:
+        text += "; is there such a workspace or registry? Look at its name, resource group and subscription"
     known = body.get("correlation") or body.get("Correlation") or {}
     request = known.get("request") or answer.headers.get("x-ms-request-id")
     code = body.get("error_code") or _CODES.get(answer.status_code, "INTERNAL_ERROR")
@@ -190,8 +216,8 @@ def _skew(date: str | None) -> str | None:
 def _unreached(host: str, told: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in told:
         why = "its certificate isn't trusted here; set REQUESTS_CA_BUNDLE to a file with its authority"
-    elif "NameResolutionError" in told or "getaddrinfo" in told or "Name or service not known" in told:
+    elif any(sign in told for sign in _UNKNOWN):
         why = "its name doesn't resolve here; with a private endpoint, from inside its network only. Check the region"
     else:
         why = told.rpartition("Caused by ")[2] or told
-    return f"the workspace at {host} didn't answer: {why}"
+    return f"{host} didn't answer: {why}"

@@ -35,6 +35,7 @@ class State:
     builders: plugin.Builders
     interactive: bool
     lent: auth.Token | None
+    hosts: frozenset[str]
 
     @classmethod
     def now(cls, *variables: str) -> State:
@@ -53,6 +54,7 @@ class State:
             builders=plugin.builders(),
             interactive=auth.tokens().interactive,
             lent=auth.tokens().lent,
+            hosts=frozenset(auth.hosts),
         )
 
     def restore(self) -> None:
@@ -66,6 +68,7 @@ class State:
         registry._registry_uri = self.registry_uri  # type: ignore[assignment]  # MLflow's None has no type
         auth.tokens().interactive = self.interactive
         auth.tokens().lend(self.lent)
+        auth.hosts.intersection_update(self.hosts)
         plugin.answer(self.builders)
         fluent._active_experiment_id = self.experiment_id  # type: ignore[assignment]
         if dict(AUTOLOGGING_INTEGRATIONS) != dict(self.autologging):

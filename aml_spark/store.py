@@ -1,6 +1,6 @@
-"""An Azure ML workspace as MLflow's tracking store and model registry, where MLflow is given `azureml://`.
+"""An Azure ML workspace as MLflow's tracking store, where MLflow is given `azureml://`.
 
-Both stand on MLflow's own REST stores. What the service lacks is done in the nearest older way, and said once.
+It stands on MLflow's own REST store. What the service lacks is done in the nearest older way, and said once.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from functools import cache
 from typing import Any
 
 from mlflow.entities import ExperimentTag, LoggedModel, LoggedModelStatus, Metric, RunTag
-from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException, RestException
-from mlflow.protos.model_registry_pb2 import CreateModelVersion, CreateRegisteredModel
 from mlflow.protos.service_pb2 import CreateExperiment, CreateRun
 from mlflow.store.entities.paged_list import PagedList
-from mlflow.store.model_registry.rest_store import RestStore as RegistryRestStore
+from mlflow.store.tracking import rest_store
 from mlflow.store.tracking.rest_store import RestStore as TrackingRestStore
 from mlflow.utils.proto_json_utils import parse_dict
 
-from aml_spark.plugin import REQUEST_ID
-from aml_spark.service import Service, once
+from aml_spark.addresses import is_registry
+from aml_spark.errors import WorkspaceError
+from aml_spark.service import Service, once, only_of_azure
+from aml_spark.tags import EXPERIMENT_PATH, REQUEST_ID
 
 METRICS_PER_BATCH = 200
 PARAMS_PER_BATCH = 100
 _MODEL_ID = "m-"
 _logger = logging.getLogger(__name__)
-_CREATIONS = (CreateRun, CreateExperiment, CreateRegisteredModel, CreateModelVersion)
+# Paths by request: the class' in newer versions of MLflow 3, the module's in older ones.
+_METHODS: Any = getattr(TrackingRestStore, "_METHOD_TO_INFO", None) or vars(rest_store).get("_METHOD_TO_INFO")
+_CREATIONS = (CreateRun, CreateExperiment)
 
 
 @cache
@@ -46,6 +48,11 @@ class AzureMLTrackingStore(TrackingRestStore):
     """
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
+        if is_registry(store_uri):
+            raise WorkspaceError(
+                f"{store_uri!r} is a registry, which holds models and no runs",
+                hint="mlflow.set_registry_uri(…), or configure(registry=…)",
+            )
         self.service = Service.of(store_uri)
         self._history: tuple[str, set[tuple[Any, ...]]] = ("", set())  # of the run that was read last
         super().__init__(self.service.credentials)
@@ -58,25 +65,33 @@ class AzureMLTrackingStore(TrackingRestStore):
         retry_timeout_seconds: Any = None,
         response_proto: Any = None,
     ) -> Any:
-        known, method = self._METHOD_TO_INFO[api]
+        known, method = _METHODS[api]
         proto = response_proto or api.Response()
         retry = api not in _CREATIONS
         parse_dict(self.service.call_mlflow(method, endpoint or known, json_body, retry=retry), proto)
+        for run in [proto.run] if hasattr(proto, "run") else getattr(proto, "runs", []):
+            only_of_azure(run.info.artifact_uri)
         return proto
 
     # Creations: sent again only after a look whether the first one was done
 
     def create_experiment(self, name: str, artifact_location: Any = None, tags: Any = None) -> Any:
-        """As MLflow's."""
-        request = uuid.uuid4().hex
+        """As MLflow's. Of a path, as Databricks has them, the last part is the name; the path is kept as a tag."""
+        request, leaf = uuid.uuid4().hex, _leaf(name)
         tagged = [*(tags or []), ExperimentTag(REQUEST_ID, request)]
+        if leaf != name:
+            tagged.append(ExperimentTag(EXPERIMENT_PATH, name))
 
         def find() -> Any:
             found = self.get_experiment_by_name(name)
             return found.experiment_id if found and found.tags.get(REQUEST_ID) == request else None
 
         create = super().create_experiment
-        return once(lambda: create(name, artifact_location, tagged), find)
+        return once(lambda: create(leaf, artifact_location, tagged), find)
+
+    def get_experiment_by_name(self, experiment_name: str) -> Any:
+        """As MLflow's; a path means its last part."""
+        return super().get_experiment_by_name(_leaf(experiment_name))
 
     def create_run(self, experiment_id: Any, user_id: Any, start_time: Any, tags: Any, run_name: Any) -> Any:
         """As MLflow's, with a tag that tells the run from every other one."""
@@ -218,68 +233,8 @@ class AzureMLTrackingStore(TrackingRestStore):
         )
 
 
-class AzureMLRegistryStore(RegistryRestStore):
-    """Registered models of a workspace.
-
-    Args:
-        store_uri: `azureml://<host>/mlflow/v1.0/subscriptions/…`.
-        tracking_uri: of the runs that models come from.
-    """
-
-    def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
-        self.service = Service.of(store_uri)
-        self.tracking_uri = tracking_uri or store_uri
-        super().__init__(self.service.credentials)
-
-    def _call_endpoint(
-        self, api: Any, json_body: Any, call_all_endpoints: bool = False, extra_headers: Any = None
-    ) -> Any:
-        path, method = self._get_endpoint_from_method(api)
-        proto = self._get_response_from_method(api)
-        parse_dict(self.service.call_mlflow(method, path, json_body, retry=api not in _CREATIONS), proto)
-        return proto
-
-    def create_registered_model(self, name: str, tags: Any = None, description: Any = None, *options: Any) -> Any:
-        """As MLflow's."""
-        request = uuid.uuid4().hex
-        tagged = [*(tags or []), RegisteredModelTag(REQUEST_ID, request)]
-
-        def find() -> Any:
-            try:
-                found = self.get_registered_model(name)
-            except RestException:
-                return None
-            return found if found.tags.get(REQUEST_ID) == request else None
-
-        create = super().create_registered_model
-        return once(lambda: create(name, tagged, description, *options), find)
-
-    def create_model_version(
-        self,
-        name: str,
-        source: str,
-        run_id: str | None = None,
-        tags: Any = None,
-        run_link: str | None = None,
-        description: str | None = None,
-        local_model_path: str | None = None,
-        model_id: str | None = None,
-    ) -> Any:
-        """As MLflow's; the source of a logged model is its run's artifact."""
-        if source.startswith(f"models:/{_MODEL_ID}"):
-            model = AzureMLTrackingStore(self.tracking_uri).get_logged_model(source.removeprefix("models:/"))
-            source, run_id = model.artifact_location, model.source_run_id
-        elif source.startswith("models:/"):  # a copy of another version
-            source = self.get_model_version_download_uri(*source.removeprefix("models:/").rsplit("/", 1))
-        request = uuid.uuid4().hex
-        tagged = [*(tags or []), ModelVersionTag(REQUEST_ID, request)]
-
-        def find() -> Any:
-            versions = self.search_model_versions(f"name = '{name}'")  # the service knows no search by tag
-            return next((found for found in versions if found.tags.get(REQUEST_ID) == request), None)
-
-        create = super().create_model_version
-        return once(lambda: create(name, source, run_id, tagged, run_link, description, local_model_path), find)
+def _leaf(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]
 
 
 def _without_model(metric: Any) -> Any:

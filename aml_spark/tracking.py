@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,11 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from aml_spark import auth, java, plugin, session
+from aml_spark.addresses import is_registry, masked, told
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
 from aml_spark.executor import ExecutorTracking
 from aml_spark.runs import RunCopier
 from aml_spark.state import State
-from aml_spark.workspace import Workspace, masked
+from aml_spark.tags import EXPERIMENT_PATH
+from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -46,6 +49,7 @@ class Tracking:
     mirror: Workspace | None = None
     _arguments: tuple[object, ...] = field(repr=False)
     _before: State = field(repr=False)
+    _experiment_id: str | None = field(repr=False)  # what is mirrored
 
     def restore(self) -> None:
         """Put MLflow back as it was before `configure`; a second call does nothing.
@@ -54,7 +58,8 @@ class Tracking:
         """
         if self in _in_force:
             try:
-                self._mirror_at_last()
+                for tracking in dict.fromkeys(reversed(_in_force[_in_force.index(self) :])):
+                    tracking._mirror_at_last()
             finally:
                 del _in_force[_in_force.index(self) :]
                 self._before.restore()
@@ -70,50 +75,70 @@ class Tracking:
             task_seconds: how long a task takes at most. The token that goes along is good for that long at least.
 
         Raises:
+            ArgumentError: MLflow is set to another store now.
             AuthenticationError: no token for the workspace, or none that is good for so long.
         """
+        import mlflow
+
+        if mlflow.get_tracking_uri() != self.workspace.tracking_uri:
+            raise ArgumentError(
+                f"MLflow is set to {masked(mlflow.get_tracking_uri())!r} now, not to {self.workspace!r}, so the run "
+                "whose children these runs would be isn't known",
+                hint="call on_executor() of the Tracking that configure() gave last, before its restore()",
+            )
         return ExecutorTracking.here(self.workspace, self.registry_uri, self.tags, task_seconds=task_seconds)
 
     def mirror_runs(self) -> dict[str, str]:
         """Copy the experiment's runs that have ended to the mirror, each once, with all that they logged.
 
-        What was interrupted is gone on with by the next call. `restore()` and the end of a `with` block do it, too.
+        The experiment is the one that `configure` named, or that MLflow was set to then. What was interrupted is gone
+        on with by the next call. `restore()` and the end of a `with` block do it, too.
 
         Returns:
             Ids of the runs that were copied now: the copies' by the origins'.
 
         Raises:
             ArgumentError: there is no mirror.
+            WorkspaceError: a store doesn't answer or refuses; or some runs can't be copied, which are named. All
+                others are copied.
         """
-        import mlflow
-        from mlflow.tracking import fluent
-
         if self.mirror is None:
             raise ArgumentError("there is no mirror to copy runs to", hint="configure(workspace=…, mirror=True)")
-        before = State.now()
-        if self.mirror.arm_id is not None:
-            plugin.prefer()
+        of_azure = self.mirror.arm_id is not None
+        uris = self.workspace.tracking_uri, self.mirror.tracking_uri
         try:
-            source = mlflow.MlflowClient()
-            target = mlflow.MlflowClient(self.mirror.tracking_uri, self.mirror.registry_uri)
-            experiment = source.get_experiment(str(fluent._get_experiment_id()))
-            name = _experiment_name(self.mirror, experiment.name)
-            found = target.get_experiment_by_name(name)
-            there = found.experiment_id if found else target.create_experiment(name, _artifact_place(self.mirror, name))
-            return RunCopier(source, target, there).copy_all(experiment.experiment_id)
-        finally:
-            before.restore()
+            with plugin.preferred(self.mirror.host) if of_azure else contextlib.nullcontext():
+                made, failed = self._mirrored(self.mirror)
+        except Exception as error:  # whatever the stores' drivers raise
+            if isinstance(error, AmlSparkError):
+                raise
+            raise WorkspaceError(f"no runs could be copied to {self.mirror.label!r}: {told(error, *uris)}") from None
+        if failed:
+            reasons = "; ".join(f"{run}: {told(error, *uris)}" for run, error in list(failed.items())[:3])
+            raise WorkspaceError(
+                f"not copied to {self.mirror.label!r}: {len(failed)} of {len(failed) + len(made)} runs: {reasons}",
+                hint="each mirror_runs() tries these again",
+            )
+        return made
+
+    def _mirrored(self, mirror: Workspace) -> tuple[dict[str, str], dict[str, Exception]]:
+        import mlflow
+
+        source = mlflow.MlflowClient(self.workspace.tracking_uri, self.registry_uri)
+        target = mlflow.MlflowClient(mirror.tracking_uri, mirror.registry_uri)
+        experiment = source.get_experiment(str(self._experiment_id))
+        name = experiment_name(mirror, experiment.tags.get(EXPERIMENT_PATH, experiment.name))
+        found = target.get_experiment_by_name(name)
+        there = found.experiment_id if found else target.create_experiment(name, _artifact_place(mirror, name))
+        return RunCopier(source, target, there).copy_all(experiment.experiment_id)
 
     def _mirror_at_last(self) -> None:
         if self.mirror is None:
             return
         try:
             self.mirror_runs()
-        except Exception as error:  # the runs themselves are safe where they are, and MLflow has to be put back
-            uris = (self.workspace.tracking_uri, self.mirror.tracking_uri)
-            # MLflow's errors quote the address with its password.
-            why = error if all(masked(uri) == uri for uri in uris) else type(error).__name__
-            _logger.error("not all runs were copied to %r: %s; mirror_runs() goes on with it", self.mirror, why)
+        except AmlSparkError as error:  # the runs themselves are safe where they are, and MLflow has to be put back
+            _logger.error("%s; mirror_runs() goes on with it", error.message)
 
     def __enter__(self) -> Tracking:
         return self
@@ -122,8 +147,10 @@ class Tracking:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if _in_force.count(self) > 1:  # an outer configure of the same arguments goes on
-            self._mirror_at_last()
-            del _in_force[len(_in_force) - 1 - _in_force[::-1].index(self)]
+            try:
+                self._mirror_at_last()
+            finally:
+                del _in_force[len(_in_force) - 1 - _in_force[::-1].index(self)]
         else:
             self.restore()
 
@@ -168,20 +195,36 @@ def configure(
         AuthenticationError: no credential gives a token for Azure.
     """
     import mlflow
+    from mlflow.tracking import fluent
 
     target, copies = Workspace.find(workspace), None
+    if registry is not None and registry.startswith("azureml://") and not is_registry(registry):
+        Workspace.from_uri(registry)  # says what is wrong with it
     if mirror:
-        target, copies = _present(), target
+        target, copies = present(), target
         if target.tracking_uri == copies.tracking_uri:
             raise ArgumentError(
                 "mirror=True copies runs from where MLflow is set to now, which is the workspace itself"
             )
-    experiment = experiment and _experiment_name(target, experiment)
     registry_uri = registry or target.registry_uri
     spark = spark if spark is not None else session.active_session()
     run_tags = {**(_session_tags(spark) if spark is not None else {}), **(tags or {})}
-    arguments = (target.tracking_uri, registry_uri, experiment, autolog, tuple(sorted(run_tags.items())), copies)
     before = State.now()
+    auth.tokens().interactive = interactive
+    try:
+        _set_up(target, registry_uri, experiment, _with_given(run_tags, _in_force[0]._before if _in_force else before))
+        if autolog:
+            # Spark's own data source logging needs a JVM listener, which only Databricks brings.
+            mlflow.autolog(silent=True, exclude_flavors=None if session.on_databricks() else ["spark"])
+        mirrored = str(fluent._get_experiment_id()) if mirror else None
+    except BaseException as error:
+        before.restore()
+        if isinstance(error, AmlSparkError) or not isinstance(error, Exception):
+            raise
+        # MLflow's stores raise whatever their drivers do, and quote the address with its password.
+        raise _unusable(target, error) from (error if masked(target.tracking_uri) == target.tracking_uri else None)
+    sorted_tags = tuple(sorted(run_tags.items()))
+    arguments = (target.tracking_uri, registry_uri, experiment, autolog, sorted_tags, copies, mirrored)
     if _in_force and _in_force[-1]._arguments == arguments:
         tracking = _in_force[-1]
     else:
@@ -193,36 +236,30 @@ def configure(
             mirror=copies,
             _arguments=arguments,
             _before=before,
+            _experiment_id=mirrored,
         )
     _in_force.append(tracking)
-    auth.tokens().interactive = interactive
-    try:
-        _set_up(target, registry_uri, experiment, run_tags)
-        if autolog:
-            # Spark's own data source logging needs a JVM listener, which only Databricks brings.
-            mlflow.autolog(silent=True, exclude_flavors=None if session.on_databricks() else ["spark"])
-    except BaseException as error:
-        _in_force.pop()
-        before.restore()
-        if isinstance(error, AmlSparkError) or not isinstance(error, Exception):
-            raise
-        # MLflow's stores raise whatever their drivers do, and quote the address with its password.
-        raise _unusable(target, error) from (error if masked(target.tracking_uri) == target.tracking_uri else None)
     return tracking
 
 
-def _present() -> Workspace:
+def present() -> Workspace:
     """Where MLflow is set to now."""
     import mlflow
 
-    if _in_force:
-        return _in_force[-1].workspace
-    uri = mlflow.get_tracking_uri()
-    return Workspace.from_uri("databricks" if session.on_databricks() and "://" not in uri else uri)
+    uri, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    if _in_force and _in_force[-1].workspace.tracking_uri == uri:
+        found = _in_force[-1].workspace
+    elif "://" in uri:
+        found = Workspace.from_uri(uri)
+    else:
+        found = Workspace(uri="databricks" if session.on_databricks() else uri)
+    return found if found.registry_uri == registry else found.with_registry(registry)
 
 
-def _experiment_name(target: Workspace, name: str) -> str:
-    return name if target.arm_id is None else name.rstrip("/").rpartition("/")[2]
+def experiment_name(target: Workspace, name: str) -> str:
+    """How a workspace takes an experiment's name: Databricks wants a path."""
+    of_databricks = re.fullmatch(r"databricks(://.*)?", target.tracking_uri)
+    return f"/Shared/{name}" if of_databricks and not name.startswith("/") else name
 
 
 def _artifact_place(target: Workspace, experiment: str) -> str | None:
@@ -243,12 +280,12 @@ def _unusable(target: Workspace, error: Exception) -> WorkspaceError:
     )
 
 
-def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: Mapping[str, str]) -> None:
+def _set_up(target: Workspace, registry_uri: str, experiment: str | None, context: str) -> None:
     import mlflow
     from mlflow.tracking import fluent
 
-    if target.arm_id is not None:
-        plugin.prefer()
+    if target.arm_id is not None or registry_uri.startswith("azureml://"):
+        plugin.prefer(target.host)
     moved = mlflow.get_tracking_uri() != target.tracking_uri
     if target.artifact_root is not None:
         Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
@@ -267,14 +304,18 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, tags: 
         del os.environ["MLFLOW_RUN_ID"]
     if experiment is not None:
         _set_experiment(target, experiment)
-    given = _in_force[0]._before.environ["MLFLOW_RUN_CONTEXT"] or "{}"
+    os.environ["MLFLOW_RUN_CONTEXT"] = context
+
+
+def _with_given(tags: Mapping[str, str], before: State) -> str:
+    """What MLFLOW_RUN_CONTEXT gets: the tags, on top of those that were in it before any `configure`."""
     try:
-        context = dict(json.loads(given))
+        given = dict(json.loads(before.environ["MLFLOW_RUN_CONTEXT"] or "{}"))
     except (ValueError, TypeError):
         raise WorkspaceError(
             "MLFLOW_RUN_CONTEXT isn't a JSON object of tags", hint="unset MLFLOW_RUN_CONTEXT"
         ) from None
-    os.environ["MLFLOW_RUN_CONTEXT"] = json.dumps({**context, **tags}, sort_keys=True)
+    return json.dumps({**given, **tags}, sort_keys=True)
 
 
 def _set_experiment(target: Workspace, name: str) -> None:

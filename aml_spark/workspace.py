@@ -10,24 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from aml_spark.addresses import check_host, is_registry, masked, region_host
 from aml_spark.errors import WorkspaceError, did_you_mean, listed
-
-# Hosts of the workspaces' MLflow endpoints by cloud: https://<region><suffix>/mlflow/…
-CLOUD_REGIONS: Mapping[str, frozenset[str]] = {
-    ".api.azureml.ms": frozenset(
-        """
-        australiacentral australiaeast australiasoutheast austriaeast belgiumcentral brazilsouth
-        canadacentral canadaeast centralindia centralus centraluseuap chilecentral eastasia eastus eastus2
-        eastus2euap francecentral germanywestcentral indonesiacentral israelcentral italynorth japaneast
-        japanwest jioindiawest koreacentral koreasouth malaysiawest mexicocentral newzealandnorth
-        northcentralus northeurope norwayeast polandcentral qatarcentral southafricanorth southcentralus
-        southeastasia southindia spaincentral swedencentral switzerlandnorth switzerlandwest uaenorth
-        uksouth ukwest westcentralus westeurope westindia westus westus2 westus3
-        """.split()  # noqa: SIM905
-    ),
-    ".api.ml.azure.cn": frozenset(["chinaeast2", "chinaeast3", "chinanorth2", "chinanorth3"]),
-    ".api.ml.azure.us": frozenset(["usgovarizona", "usgovvirginia"]),
-}
 
 _ARM_ID = re.compile(
     r"/?subscriptions/(?P<subscription_id>[^/]*)/resourceGroups/(?P<resource_group>[^/]*)"
@@ -47,7 +31,6 @@ _FIELDS = {
     ),
     "name": (re.compile(r"[A-Za-z0-9][\w-]{1,254}"), "letters, digits, '-' or '_', starting with a letter or digit"),
 }
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _STORE_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "file", "databricks")
 
 
@@ -102,12 +85,12 @@ class Workspace:
             region = re.sub(r"[\s_-]", "", self.region).lower()  # "West Europe" is how the portal writes it
             object.__setattr__(self, "region", region)
             if self.host is None:
-                object.__setattr__(self, "host", _host(region))
+                object.__setattr__(self, "host", region_host(region))
 
     @classmethod
     def local(cls, folder: str | os.PathLike[str] = "./mlworkspace") -> Workspace:
         """A workspace in a folder: an SQLite store and an artifact folder, no server. Made when it is first used."""
-        return cls(folder=str(Path(folder).expanduser().absolute()))
+        return cls(folder=str(Path(folder).expanduser().resolve()))
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str] | None = None, *, region: str | None = None) -> Workspace:
@@ -165,10 +148,22 @@ class Workspace:
         """
         if _ARM_ID.fullmatch(uri):
             return cls(**_arm_fields(uri, uri), region=region)
+        if of_unity_catalog := re.fullmatch(r"databricks-uc(://.*)?", uri):
+            return cls(uri=f"databricks{of_unity_catalog[1] or ''}", registry=uri)
+        if is_registry(uri):
+            raise WorkspaceError(
+                f"{masked(uri)!r} is a registry, which holds models and no runs; expected a workspace",
+                hint="give it as registry=, or to copy_model",
+            )
         try:
             parts = urlsplit(uri)
         except ValueError as error:
             raise WorkspaceError(f"{masked(uri)!r} can't be read as a URI: {error}") from None
+        if parts.hostname == "ml.azure.com":
+            raise WorkspaceError(
+                f"{masked(uri)!r} is the page of a workspace; expected its MLflow address, azureml://…",
+                hint="az ml workspace show --query mlflow_tracking_uri prints it",
+            )
         mlflow_path = _MLFLOW_PATH.fullmatch(parts.path)
         if parts.scheme == "azureml" or (parts.scheme == "https" and mlflow_path):
             if not mlflow_path:
@@ -177,7 +172,7 @@ class Workspace:
                     f"azureml://<region>.api.azureml.ms/mlflow/v1.0{_ARM_FORM}",
                     hint="az ml workspace show --query mlflow_tracking_uri prints it",
                 )
-            _check_host(parts.hostname or "", uri)
+            check_host(parts.netloc)
             return cls(**_arm_fields(mlflow_path["arm"], uri), host=parts.netloc)
         if uri == "databricks" or parts.scheme in _STORE_SCHEMES or parts.scheme.partition("+")[0] in _STORE_SCHEMES:
             return cls(uri=uri)
@@ -244,7 +239,12 @@ class Workspace:
             text = os.fspath(value)
             if not text:
                 raise WorkspaceError("the workspace is ''; expected a folder, a URI or a config.json")
-            if "://" in text or text == "databricks" or _ARM_ID.fullmatch(text) or re.match(r"\w+:/", text):
+            if (
+                "://" in text
+                or text in ("databricks", "databricks-uc")
+                or _ARM_ID.fullmatch(text)
+                or re.match(r"\w+:/", text)
+            ):
                 return cls.from_uri(text)
             return cls.from_config(text) if text.endswith(".json") else cls.local(text)
         if found := cls.from_env():
@@ -283,7 +283,8 @@ class Workspace:
             raise WorkspaceError(
                 f"region is missing: the tracking URI of workspace {self.name!r} starts with "
                 "azureml://<region>.api.azureml.ms",
-                hint='add "region": "westeurope" (yours) to its config.json, or give region=',
+                hint='add "region": "westeurope" (yours) to its config.json, or make the value with region=: '
+                'Workspace.from_config(…, region="westeurope")',
             )
         return f"azureml://{self.host}/mlflow/v1.0{self.arm_id}"
 
@@ -297,14 +298,19 @@ class Workspace:
         return self.tracking_uri
 
     @property
+    def label(self) -> str:
+        """How messages name it."""
+        return self.name or self.folder or masked(self.uri or "")
+
+    @property
+    def is_made(self) -> bool:
+        """False for a local workspace that nothing was logged to yet; of others nobody knows without asking."""
+        return self.folder is None or Path(self.folder, "mlflow.db").exists()
+
+    @property
     def artifact_root(self) -> str | None:
         """Folder of a local workspace's artifacts; None where the store's server decides."""
         return str(Path(self.folder, "artifacts")) if self.folder is not None else None
-
-
-def masked(uri: str) -> str:
-    """A URI without the passwords and tokens that it may carry."""
-    return re.sub(r"([?&][^=&]*=)[^&]*", r"\1***", re.sub(r"(?<=://)\S*@", "***@", uri))
 
 
 def _config_files(folder: Path, *, upwards: bool) -> Iterator[Path]:
@@ -320,34 +326,3 @@ def _arm_fields(text: str, whole: str) -> dict[str, str]:
     if match is None:
         raise WorkspaceError(f"{masked(whole)!r} doesn't end in the id of a workspace; expected {_ARM_FORM}")
     return match.groupdict()
-
-
-def _host(region: str) -> str:
-    for suffix, regions in CLOUD_REGIONS.items():
-        if region in regions:
-            return region + suffix
-    every = sorted(frozenset().union(*CLOUD_REGIONS.values()))
-    raise WorkspaceError(
-        f"region is {region!r}, which isn't known; expected Azure's short name of a region, such as 'westeurope'",
-        hint=did_you_mean(region, every) or f"for a new region give host={region + '.api.azureml.ms'!r} instead",
-    )
-
-
-def _check_host(host: str, uri: str) -> None:
-    if host in _LOOPBACK:
-        return
-    for suffix in CLOUD_REGIONS:
-        if host.endswith(suffix):
-            region = host.removesuffix(suffix)
-            try:
-                _host(region)
-            except WorkspaceError as error:
-                raise WorkspaceError(
-                    f"the host {host!r} of {masked(uri)!r}: {error.message}", hint=error.hint
-                ) from None
-            return
-    raise WorkspaceError(
-        f"the host {host!r} of {masked(uri)!r} isn't one of Azure ML's; "
-        f"expected <region> and one of {listed(CLOUD_REGIONS)}",
-        hint="for a host of your own make the value with Workspace(subscription_id=…, …, host=…)",
-    )

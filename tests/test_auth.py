@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from typing import Any, NamedTuple
 
 import pytest
@@ -63,6 +64,26 @@ def test_a_ready_token_comes_first(counting: Counting, monkeypatch: pytest.Monke
 def test_a_ready_token_that_has_ended_is_passed_over(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", jwt(exp=1_700_000_000))
     assert auth.Tokens("scope").get() == "scope 1"
+
+
+@pytest.mark.parametrize("named", [None, "storage-reader"])
+def test_on_databricks_the_service_credential_goes_before_azure_identity(
+    counting: Counting, monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    asked: list[str | None] = []
+
+    def provider(name: str | None) -> Counting:  # what Databricks' runtime brings
+        asked.append(name)
+        return Counting()
+
+    module = types.ModuleType("databricks.service_credentials")
+    module.getServiceCredentialsProvider = provider  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "databricks.service_credentials", module)
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    if named:
+        monkeypatch.setenv("DATABRICKS_DEFAULT_SERVICE_CREDENTIAL_NAME", named)
+    assert auth.Tokens("scope").get() == "scope 1"
+    assert (asked, counting.count) == ([named], 0)
 
 
 def test_the_time_zone_doesnt_move_a_tokens_end() -> None:
@@ -126,6 +147,27 @@ def test_where_nothing_gives_a_token_the_error_says_what_was_tried(monkeypatch: 
         "- azure-identity: az login first",
         "Hint: az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
     ]
+
+
+def test_what_was_mended_after_a_failure_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = [Refusing(), Counting()]
+    monkeypatch.setitem(auth._SOURCES, "azure-identity", lambda: made.pop(0))
+    tokens = auth.Tokens("scope")
+    with pytest.raises(AuthenticationError):
+        tokens.get()
+    assert tokens.get() == "scope 1"
+
+
+def test_azure_identitys_words_are_told_once_and_without_its_advice(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    with pytest.raises(AuthenticationError) as raised:
+        auth.Tokens().get()
+    told = str(raised.value)
+    assert told.count("EnvironmentCredential authentication unavailable") == 1
+    assert "Visit " not in told
+    assert "EnvironmentCredential" not in caplog.text + "".join(capfd.readouterr())
 
 
 class Refusing:

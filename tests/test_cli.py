@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
@@ -25,6 +28,9 @@ from aml_spark.errors import (
     TableError,
     WorkspaceError,
 )
+
+if TYPE_CHECKING:
+    from aml_spark.testing import EmulatorProcess
 
 COMMANDS = ["app", "demo", "doctor", "emulator", "score"]
 SCORE = ["score", "--model", "models:/delay/1", "--source", "./source", "--target", "./target"]
@@ -277,3 +283,32 @@ import importlib.util
 print(importlib.util.find_spec("ledger"))
 """
     assert _run("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == "None"
+
+
+def test_the_emulators_port_is_one_that_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = _run("-m", "aml_spark", "emulator", "--port", port, "--dir", "emulator", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--port {port}: Address already in use" in done.stderr
+    assert "without --port it takes a free one" in done.stderr
+    assert not (tmp_path / "emulator").exists()
+    assert _invoke("emulator", "--port", "80000").exit_code == 2
+
+
+def test_the_emulator_prints_all_that_a_client_needs(azureml_emulator: EmulatorProcess, tmp_path: Path) -> None:
+    facts = azureml_emulator.facts
+    assert facts["environment"] == azureml_emulator.environment
+    code = "import mlflow; print(mlflow.search_experiments(max_results=1)[0].experiment_id)"
+    environ = {"PATH": os.environ["PATH"], **facts["environment"]}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().isdigit(), done.stderr
+    bundle = ssl.create_default_context(cafile=facts["ca_file"])
+    assert bundle.cert_store_stats()["x509_ca"] > 10, "with the authorities that everybody trusts"
+
+
+def test_scoring_with_a_workspace_that_isnt_there_makes_none(tmp_path: Path) -> None:
+    result = _invoke(*SCORE, "--workspace", "./typo")
+    assert result.exit_code == 2
+    assert f"there is no workspace in '{tmp_path / 'typo'}'" in result.stderr
+    assert not (tmp_path / "typo").exists()

@@ -167,7 +167,11 @@ def test_on_databricks_neither_java_nor_pyspark_is_looked_for(monkeypatch: pytes
 
 def test_the_workspace_is_named_by_its_address(tmp_path: Path) -> None:
     finding = _found()["workspace"]
-    assert (finding.ok, finding.found) == (True, Workspace.local(tmp_path / "mlworkspace").tracking_uri)
+    address = Workspace.local(tmp_path / "mlworkspace").tracking_uri
+    assert (finding.ok, finding.found) == (True, f"{address} (made when it is first used)")
+    (tmp_path / "mlworkspace").mkdir()
+    (tmp_path / "mlworkspace" / "mlflow.db").touch()
+    assert _found()["workspace"].found == address
 
 
 def test_a_workspace_without_region_is_not_well(tmp_path: Path) -> None:

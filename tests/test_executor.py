@@ -6,6 +6,8 @@ import dataclasses
 import http.server
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import pytest
 
 import aml_spark
 from aml_spark import auth, session as sessions
-from aml_spark.errors import AuthenticationError, WorkspaceError
+from aml_spark.errors import ArgumentError, AuthenticationError, WorkspaceError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -191,7 +193,8 @@ def test_executors_log_to_a_store_without_tokens_too(spark: SparkSession, tracki
 
 def test_what_gives_access_is_not_shown(monkeypatch: pytest.MonkeyPatch, tracking: aml_spark.Tracking) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
-    context = tracking.on_executor()
+    assert b"hunter2" not in pickle.dumps(tracking.on_executor())  # neither store is a server
+    context = dataclasses.replace(tracking, registry_uri="https://models.example.com").on_executor()
     assert "hunter2" not in repr(context)
     os.environ.pop("MLFLOW_TRACKING_PASSWORD")
     with pickle.loads(pickle.dumps(context)).start_run():
@@ -214,6 +217,7 @@ def test_executors_of_databricks_get_its_host_and_token(
     address = f"http://127.0.0.1:{silent_server}"
     monkeypatch.setenv("DATABRICKS_HOST", address)
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-secret")
+    mlflow.set_tracking_uri("databricks")
     there = dataclasses.replace(
         tracking, workspace=aml_spark.Workspace.from_uri("databricks"), registry_uri="databricks-uc://profile"
     )
@@ -222,4 +226,91 @@ def test_executors_of_databricks_get_its_host_and_token(
     apart = dataclasses.replace(there, registry_uri="https://models.example.com").on_executor()
     assert apart.registry_uri == "https://models.example.com"
     assert "dapi-secret" not in repr(context)
+    assert context._token is None
     assert context._environ["DATABRICKS_HOST"] == address
+
+
+def test_executors_of_databricks_reach_models_in_azure(
+    monkeypatch: pytest.MonkeyPatch,
+    tracking: aml_spark.Tracking,
+    azureml_workspace: EmulatorProcess,
+    silent_server: int,
+) -> None:
+    monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{silent_server}")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-secret")
+    mlflow.set_tracking_uri("databricks")
+    registry = azureml_workspace.facts["tracking_uri"]
+    databricks = aml_spark.Workspace.from_uri("databricks")
+    context = dataclasses.replace(tracking, workspace=databricks, registry_uri=registry).on_executor()
+    for name in ("DATABRICKS_TOKEN", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):  # which executors don't have
+        monkeypatch.delenv(name)
+    auth.tokens.cache_clear()
+    context._set_up()
+    assert os.environ["DATABRICKS_TOKEN"] == "dapi-secret"
+    mlflow.MlflowClient().create_registered_model("from an executor")
+
+
+def test_on_executor_wants_the_runs_of_its_own_workspace(tracking: aml_spark.Tracking, tmp_path: Path) -> None:
+    with (
+        aml_spark.configure(workspace=tmp_path / "inner", autolog=False) as inner,
+        pytest.raises(ArgumentError, match=r"MLflow is set to 'sqlite:.*inner.*' now, not to Workspace\(folder="),
+    ):
+        tracking.on_executor()
+    assert tracking.on_executor().workspace == tracking.workspace
+    with pytest.raises(ArgumentError, match="before its restore"):
+        inner.on_executor()
+
+
+@pytest.mark.every_kind
+@pytest.mark.filterwarnings("default")  # joblib-spark's own, of what Spark and joblib deprecate
+def test_jobs_of_joblib_log_children_of_the_drivers_run(
+    spark: SparkSession, kind: str, azureml: aml_spark.Tracking
+) -> None:
+    if kind == "connect":
+        pytest.skip("joblib-spark asks for resource profiles, which a Connect server on local[2] doesn't have")
+    import joblib
+    from joblibspark import register_spark
+
+    register_spark()
+    client = mlflow.MlflowClient()
+    with mlflow.start_run(run_name="search") as run:
+        context = azureml.on_executor()
+
+        def train(depth: int) -> int:
+            with context.start_run(f"depth {depth}"):
+                mlflow.log_param("depth", depth)
+            return depth
+
+        with joblib.parallel_config(backend="spark", n_jobs=2):
+            assert joblib.Parallel()(joblib.delayed(train)(depth) for depth in range(4)) == [0, 1, 2, 3]
+    children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    assert {(child.data.params["depth"], child.info.status) for child in children} == {
+        (str(depth), "FINISHED") for depth in range(4)
+    }
+
+
+def test_a_process_that_a_task_starts_logs_a_child_too(azureml: aml_spark.Tracking, tmp_path: Path) -> None:
+    # As TorchDistributor does: the function goes through a file to a process that Spark doesn't know.
+    from pyspark import cloudpickle
+
+    with mlflow.start_run() as run:
+        context = azureml.on_executor()
+
+        def train(rank: int) -> None:
+            import mlflow
+
+            with context.start_run(f"rank {rank}"):
+                mlflow.log_metric("loss", 0.5)
+
+        (tmp_path / "function").write_bytes(cloudpickle.dumps(train))
+        code = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))(int(sys.argv[2]))"
+        for rank in range(2):
+            command = [sys.executable, "-c", code, str(tmp_path / "function"), str(rank)]
+            subprocess.run(command, env={"PATH": os.environ["PATH"]}, check=True)
+    found = mlflow.MlflowClient().search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    )
+    assert {(child.info.run_name, child.info.status) for child in found} == {
+        ("rank 0", "FINISHED"),
+        ("rank 1", "FINISHED"),
+    }

@@ -13,9 +13,9 @@ import aml_spark
 
 FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
-    {"errors", "workspace"},
-    {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor", "runs", "tracking"}
-    | {"model", "table", "progress"},
+    {"errors", "addresses", "workspace", "tags"},
+    {"java", "session", "state", "executor", "runs", "tracking", "model", "table", "progress"}
+    | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     {"udf", "ledger"},
     {"scoring", "copying", "doctor"},
     {"cli", "demo", "__main__"},
@@ -24,8 +24,9 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 BESIDE = {"__init__", "worker"}
 # Which modules of its own layer a module may import.
 SAME_LAYER = {
-    0: {"errors"},
-    1: {"java", "session", "auth", "service", "store", "artifacts", "plugin", "state", "executor", "runs"},
+    0: {"errors", "addresses"},
+    1: {"java", "session", "state", "executor", "runs"}
+    | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     2: set[str](),
     3: set[str](),
     4: {"cli", "demo"},

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,57 +235,6 @@ def test_more_params_than_the_workspace_takes_are_refused_in_its_own_words(clien
         client.log_param(run_id, "one too many", 1)
 
 
-@pytest.mark.parametrize("size", [0, 5 * 2**20, 33 * 2**20 + 1])
-def test_an_artifact_of_any_size_comes_back_whole(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(5 * 2**20))
-    content = os.urandom(size)
-    (tmp_path / "file.bin").write_bytes(content)
-    for _ in range(2):  # the second time it replaces what is there
-        mlflow.log_artifact(str(tmp_path / "file.bin"))
-    found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="file.bin")
-    assert Path(found).read_bytes() == content
-
-
-def test_a_file_that_changes_while_it_is_uploaded_is_refused(
-    azureml_workspace: EmulatorProcess, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(5 * 2**20))
-    file = tmp_path / "growing.log"
-    file.write_bytes(bytes(12 * 2**20))
-    azureml_workspace.plan(kind="slow", path="growing.log", seconds=1)
-    more = threading.Timer(0.3, lambda: file.open("ab").write(b"more"))
-    more.start()
-    with pytest.raises(MlflowException, match=r"growing.log' changed while it was uploaded; nothing was stored"):
-        mlflow.log_artifact(str(file))
-    more.join()
-    assert mlflow.MlflowClient().list_artifacts(run.info.run_id) == []
-
-
-def test_the_addresses_of_a_folders_files_come_together(
-    azureml_workspace: EmulatorProcess, run: Any, tmp_path: Path
-) -> None:
-    for number in range(120):
-        (tmp_path / str(number)).write_text(str(number))
-    mlflow.log_artifacts(str(tmp_path), "many/files")
-    mlflow.log_text("no part of it", "many/files and more")
-    for fault, most in ((None, 3), ("missing", 130)):  # pages of a hundred; where the service doesn't have that way
-        azureml_workspace.forget()
-        if fault:
-            azureml_workspace.plan(kind=fault, path="prefix/contentinfo")
-        found = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="many/files"))
-        assert {file.name: file.read_text() for file in found.iterdir()} == {str(n): str(n) for n in range(120)}
-        asked = [path for _, path in azureml_workspace.requests if path.startswith("/history/")]
-        assert len(asked) <= most
-
-
-@pytest.mark.parametrize("path", ["../out.txt", "a/../../out.txt"])
-def test_no_artifact_leaves_its_folder(run: Any, tmp_path: Path, path: str) -> None:
-    with pytest.raises(MlflowException, match=r"[Ii]nvalid"):
-        mlflow.log_text("words", path)
-
-
 def test_autologging_logs_the_metrics_and_the_model(
     azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient
 ) -> None:
@@ -316,6 +263,104 @@ def test_configuring_costs_two_requests_at_most(
             assert len(asked) <= 2, asked
             assert client.get_experiment(mlflow.start_run().info.experiment_id).name == experiment
             mlflow.end_run()
+
+
+@pytest.mark.parametrize("way", ["a folder", "a local run", "a local model", "another workspace"])
+@pytest.mark.parametrize("registry", ["workspace", "registry"])
+def test_files_that_lie_elsewhere_are_uploaded_when_they_are_registered(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path, way: str, registry: str
+) -> None:
+    facts = azureml_workspace.facts
+    address = facts["tracking_uri"] if registry == "workspace" else facts["registry_uri"]
+    name = f"{way} to a {registry}".replace(" ", "-")
+    expected = make_sum(5.0).predict(None, TRAINING)
+    signature = mlflow.models.infer_signature(TRAINING, expected)
+    model = {"python_model": make_sum(5.0), "signature": signature, "pip_requirements": ["mlflow"]}
+    runs = facts["tracking_uri"] if way == "another workspace" and registry == "registry" else tmp_path / "runs"
+    with aml_spark.configure(workspace=runs, registry=address, experiment="elsewhere", autolog=False):
+        with mlflow.start_run() as run:
+            info = mlflow.pyfunc.log_model(name="model", **model)
+        if way == "a folder":
+            mlflow.pyfunc.save_model(str(tmp_path / "saved"), **model)
+            source = (tmp_path / "saved").as_uri()
+        else:
+            source = info.model_uri if way == "a local model" else f"runs:/{run.info.run_id}/model"
+        mlflow.register_model(source, name)
+        loaded = mlflow.pyfunc.load_model(f"models:/{name}/1")
+        assert np.array_equal(loaded.predict(TRAINING), expected)
+        version = mlflow.MlflowClient().get_model_version(name, "1")
+        assert version.source.startswith("azureml://artifacts/LocalUpload/" if registry == "workspace" else "https://")
+        if way != "a folder":
+            assert version.tags["aml_spark.run_id"] == run.info.run_id
+        again = mlflow.MlflowClient().copy_model_version(f"models:/{name}/1", f"{name}-copy")
+        assert np.array_equal(
+            mlflow.pyfunc.load_model(f"models:/{name}-copy/{again.version}").predict(TRAINING), expected
+        )
+
+
+@pytest.mark.parametrize("registry", ["tracking_uri", "registry_uri"])
+def test_what_is_no_model_isnt_registered(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path, registry: str
+) -> None:
+    mlflow.set_registry_uri(azureml_workspace.facts[registry])
+    client = mlflow.MlflowClient()
+    client.create_registered_model("nothing")
+    for source in (str(tmp_path / "typo"), tmp_path.as_uri()):
+        with pytest.raises(MlflowException, match="isn't a model: expected a folder with an MLmodel file in it"):
+            client.create_model_version("nothing", source)
+    assert client.search_model_versions("name = 'nothing'") == []
+
+
+def test_uploads_for_the_same_next_version_stay_apart(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    mlflow.set_registry_uri(azureml_workspace.facts["registry_uri"])
+    client = mlflow.MlflowClient()
+    client.create_registered_model("apart")
+    for name in ("first", "second"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "MLmodel").write_text("flavors: {}")
+        (tmp_path / name / "model" / name).write_text(name)
+    azureml_workspace.plan(kind="forbidden", path="model-versions/create")
+    with pytest.raises(MlflowException, match="HTTP 403"):
+        client.create_model_version("apart", (tmp_path / "first" / "model").as_uri())
+    client.create_model_version("apart", (tmp_path / "second" / "model").as_uri())
+    found = Path(mlflow.artifacts.download_artifacts("models:/apart/1"))
+    assert {file.name for file in found.iterdir()} >= {"MLmodel", "second"}
+    assert not (found / "first").exists()
+
+
+def test_a_run_address_as_source_keeps_its_run(client: mlflow.MlflowClient) -> None:
+    run = client.create_run(mlflow.set_experiment("sources").experiment_id)
+    client.create_registered_model("of a run")
+    version = client.create_model_version("of a run", f"runs:/{run.info.run_id}/model")
+    assert (version.run_id, version.source) == (run.info.run_id, f"{run.info.artifact_uri}/model")
+
+
+def test_a_registry_that_isnt_there_and_a_break_while_it_is_used(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    registry = azureml_workspace.facts["registry_uri"]
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "MLmodel").write_text("flavors: {}")
+    source = (tmp_path / "saved").as_uri()
+    mlflow.set_registry_uri(registry)
+    shared = mlflow.MlflowClient()
+    for kind in ("throttle", "unavailable", "drop", "drop-after", "unauthorized"):
+        name = f"broken-{kind}"
+        for path in ("registered-models/create", "tempdatarefs", "MLmodel", "model-versions/create"):
+            azureml_workspace.plan(kind="drop" if path == "MLmodel" else kind, path=path)
+        shared.create_registered_model(name)
+        shared.create_model_version(name, source)
+        azureml_workspace.plan(kind=kind, path="datarefs")
+        found = mlflow.artifacts.download_artifacts(f"models:/{name}/1")
+        assert Path(found, "MLmodel").read_text() == "flavors: {}"
+        assert len(shared.search_model_versions(f"name = '{name}'")) == 1
+    absent = mlflow.MlflowClient(client.tracking_uri, f"{registry}-absent")
+    with pytest.raises(MlflowException, match="HTTP 404"):
+        absent.create_registered_model("nowhere")
+    with pytest.raises(MlflowException, match=r"Registry 'shared-absent' was not found.*request \w+"):
+        absent.create_model_version("nowhere", source)
 
 
 def test_a_deleted_experiment_is_named_before_any_work(client: mlflow.MlflowClient) -> None:
@@ -380,24 +425,6 @@ def test_a_workspace_that_never_answers_is_named(
         client.get_experiment_by_name("flights")
 
 
-def test_no_error_shows_the_signature_of_an_address(
-    azureml_workspace: EmulatorProcess, run: Any, tmp_path: Path
-) -> None:
-    mlflow.log_text("words", "note.txt")
-    (tmp_path / "file.txt").write_text("words")
-    for work in (
-        lambda: mlflow.log_artifact(str(tmp_path / "file.txt")),
-        lambda: mlflow.log_artifacts(str(tmp_path), "folder"),
-        lambda: mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt"),
-    ):
-        azureml_workspace.plan(kind="unauthorized", path="^/amlsparkemulator/", times=99)
-        with pytest.raises(MlflowException) as raised:
-            work()
-        told = "".join(traceback.format_exception(raised.value))
-        assert "note.txt" in told or "file.txt" in told
-        assert set(re.findall(r"sig=([^&\s'\")]*)", told)) == {"***"}
-
-
 # From Spark
 
 
@@ -411,7 +438,7 @@ def test_a_configured_session_tracks_registers_and_scores_with_the_workspace(
     ):
         register_sum("scored", 3.0, alias="champion")
         result = aml_spark.score(spark, model="models:/scored@champion", source=source, target=target)
-        with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'scorde'.*'scored'"):
+        with pytest.raises(aml_spark.ModelNotFoundError, match=r"(?s)no registered model 'scorde'.*'scored'"):
             aml_spark.spark_udf(spark, "models:/scorde/1")
     assert (result.rows, result.model_version) == (50, "1")
     assert spark.read.format("delta").load(target).where("prediction = x + y + 3").count() == 50
@@ -451,16 +478,18 @@ def _with_azureml_mlflow(emulator: EmulatorProcess, script: str, **environ: str)
     root = Path(__file__).parent.parent
     python = root / ".venv-official" / "bin" / "python"
     assert python.exists(), "make .venv-official/ready"
-    path = emulator.facts["tracking_uri"].partition("/mlflow/")[2]
+    paths = {name: emulator.facts[name].partition("/mlflow/")[2] for name in ("tracking_uri", "registry_uri")}
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AZURE_AUTHORITY"))}
     env |= {
-        "MLFLOW_TRACKING_URI": f"azureml://westeurope.api.azureml.ms/mlflow/{path}",
+        "MLFLOW_TRACKING_URI": f"azureml://westeurope.api.azureml.ms/mlflow/{paths['tracking_uri']}",
+        "REGISTRY_URI": f"azureml://westeurope.api.azureml.ms/mlflow/{paths['registry_uri']}",
         "HTTPS_PROXY": emulator.facts["proxy_url"],
         "AZUREML_CURRENT_CLOUD": "AzureCloud",
         **environ,
     }
     command = [python, root / "tests" / "workers" / script]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    # Where an upload fails, that client waits for it for ever.
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -552,6 +581,12 @@ def test_microsofts_own_client_finds_what_it_needs_under_azures_host_names(
     assert (told["version"], told["same"]) == ("1", True)
     assert "logged-models/search failed with error code 404" in told["listing"]  # as on the real workspace
     assert [file.path for file in client.list_artifacts(told["run_id"], "model")] == ["model/MLmodel", "model/data"]
+    assert told["same_from_registry"]
+    assert told["source"].startswith("https://amlsparkemulator.blob.core.windows.net/shared-")
+    ours = mlflow.artifacts.download_artifacts(
+        "models:/official/1", registry_uri=azureml_workspace.facts["registry_uri"]
+    )
+    assert Path(ours, "MLmodel").read_text() == "flavors: {}\n"
 
 
 @pytest.fixture(scope="module")
@@ -583,7 +618,7 @@ def test_artifacts_lie_on_azurite_where_it_is_there(
         assert {name: Path(address, name).read_bytes() for name in contents} == contents
     assert not (on_azurite.folder / "blobs").exists()
     told = _with_azureml_mlflow(on_azurite, "official_client.py")  # by Azure's host names, through the proxy
-    assert (told["status"], told["same"]) == ("FINISHED", True)
+    assert (told["status"], told["same"], told["same_from_registry"]) == ("FINISHED", True, True)
 
 
 def test_beside_azureml_mlflow_this_library_answers_once_configured(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from aml_spark.addresses import masked
 from aml_spark.errors import WorkspaceError
-from aml_spark.workspace import Workspace, masked
+from aml_spark.workspace import Workspace
 
 ID = "11111111-2222-3333-4444-555555555555"
 ARM = f"/subscriptions/{ID}/resourceGroups/rg-1/providers/Microsoft.MachineLearningServices/workspaces/ws_1"
@@ -592,3 +593,26 @@ def test_find_looks_at_the_environment_then_upwards_then_at_databricks(
 def test_find_passes_over_config_files_of_other_programs(tmp_path: Path) -> None:
     _config(tmp_path, {"theme": "dark"})
     assert Workspace.find() == Workspace.local("mlworkspace")
+
+
+def test_what_is_no_workspace_is_named_for_what_it_is() -> None:
+    registry = f"azureml://westeurope.api.azureml.ms/mlflow/v1.0{ARM.rpartition('/workspaces/')[0]}/registries/shared"
+    with pytest.raises(WorkspaceError, match="is a registry, which holds models and no runs") as raised:
+        Workspace.find(registry)
+    assert "registry=" in (raised.value.hint or "")
+    with pytest.raises(WorkspaceError, match="is the page of a workspace; expected its MLflow address"):
+        Workspace.find(f"https://ml.azure.com/?wsid={ARM}")
+
+
+@pytest.mark.parametrize(
+    ("uri", "tracking"), [("databricks-uc", "databricks"), ("databricks-uc://me", "databricks://me")]
+)
+def test_unity_catalog_stands_for_the_databricks_workspace_that_has_it(uri: str, tracking: str) -> None:
+    workspace = Workspace.find(uri)
+    assert (workspace.tracking_uri, workspace.registry_uri) == (tracking, uri)
+
+
+def test_a_folder_is_the_same_by_each_of_its_paths(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert Workspace.local(tmp_path / "link") == Workspace.local(tmp_path / "x" / ".." / "real")

@@ -14,18 +14,27 @@ import flask
 
 from aml_spark.testing.mlflow_api import MlflowApi
 
+CONTAINER = "azureml"
 PATHS_PER_CALL = 50
 PAGE = 100
 
 
 class Blobs(Protocol):
-    """A container of files."""
+    """Containers of files in a storage account."""
 
-    def address(self, name: str, *, write: bool) -> str:
+    account: str
+
+    def address(self, container: str, name: str, *, write: bool) -> str:
         """An address with a signature that lets its bearer write or read the blob for a while."""
 
-    def names(self, prefix: str) -> list[str]:
-        """All blobs whose names start like this, in their order."""
+    def container_address(self, container: str, *, write: bool) -> str:
+        """The same for all blobs of a container, which are also listed by it."""
+
+    def create(self, container: str) -> None:
+        """Make a container where there is none."""
+
+    def names(self, container: str, prefix: str) -> list[str]:
+        """All blobs of a container whose names start like this, in their order."""
 
 
 def routes(workspace: str, runs: MlflowApi, blobs: Blobs) -> flask.Blueprint:
@@ -77,7 +86,11 @@ def _to_write(blobs: Blobs, folder: str) -> Any:
     if bad:
         return failure(400, "UserError", f"The artifact path '{bad[0]}' is not valid.")
     found = {
-        path: {"origin": "ExperimentRun", "path": path, "contentUri": blobs.address(f"{folder}/{path}", write=True)}
+        path: {
+            "origin": "ExperimentRun",
+            "path": path,
+            "contentUri": blobs.address(CONTAINER, f"{folder}/{path}", write=True),
+        }
         for path in paths
     }
     return {"artifacts": {}, "artifactContentInformation": found, "errors": {}}
@@ -86,18 +99,18 @@ def _to_write(blobs: Blobs, folder: str) -> Any:
 def _to_read(blobs: Blobs, folder: str) -> Any:
     path = flask.request.args.get("path", "")
     name = f"{folder}/{path}"
-    if not _inside(path) or name not in blobs.names(name):
+    if not _inside(path) or name not in blobs.names(CONTAINER, name):
         return failure(404, "UserError", f"Artifact '{path}' was not found.")
-    return {"path": path, "contentUri": blobs.address(name, write=False)}
+    return {"path": path, "contentUri": blobs.address(CONTAINER, name, write=False)}
 
 
 def _listed(blobs: Blobs, folder: str) -> Any:
-    return _page(folder, blobs.names(f"{folder}/"), lambda _: {})
+    return _page(folder, blobs.names(CONTAINER, f"{folder}/"), lambda _: {})
 
 
 def _all_to_read(blobs: Blobs, folder: str) -> Any:
-    names = blobs.names(f"{folder}/{flask.request.args.get('path', '')}")
-    return _page(folder, names, lambda name: {"contentUri": blobs.address(name, write=False)})
+    names = blobs.names(CONTAINER, f"{folder}/{flask.request.args.get('path', '')}")
+    return _page(folder, names, lambda name: {"contentUri": blobs.address(CONTAINER, name, write=False)})
 
 
 def _page(folder: str, names: list[str], more: Callable[[str], dict[str, str]]) -> Any:

@@ -18,7 +18,6 @@ from urllib.parse import quote
 import flask
 
 ACCOUNT = "amlsparkazurite"
-CONTAINER = "azureml"
 _LIFETIME = dt.timedelta(hours=1)
 
 
@@ -28,12 +27,14 @@ def find() -> str | None:
 
 
 class AzuriteBlobs:
-    """A container of Azurite's, from `start` to `stop`.
+    """Containers of Azurite's, from `start` to `stop`.
 
     Args:
         folder: where Azurite keeps it.
         ca_file: the authority of its certificate.
     """
+
+    account = ACCOUNT
 
     def __init__(self, folder: Path, ca_file: Path) -> None:
         self.folder, self._ca_file = folder, ca_file
@@ -74,10 +75,6 @@ class AzuriteBlobs:
         else:
             self.stop()
             raise RuntimeError(f"Azurite didn't start: {said[-3000:]}")
-        from azure.core.exceptions import ResourceExistsError
-
-        with contextlib.suppress(ResourceExistsError):
-            self._container().create_container()
 
     def stop(self) -> None:
         """End it; the folder stays."""
@@ -86,26 +83,46 @@ class AzuriteBlobs:
             self._process.communicate()
             self._process = None
 
-    def address(self, name: str, *, write: bool) -> str:
+    def address(self, container: str, name: str, *, write: bool) -> str:
         """An address with a signature that lets its bearer write or read the blob for an hour."""
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
-        ends = dt.datetime.now(dt.timezone.utc) + _LIFETIME
         rights = BlobSasPermissions(create=True, write=True) if write else BlobSasPermissions(read=True)
-        sas = generate_blob_sas(ACCOUNT, CONTAINER, name, account_key=self._key, permission=rights, expiry=ends)
-        host = f"{ACCOUNT}.blob.core.windows.net"
+        sas = generate_blob_sas(ACCOUNT, container, name, account_key=self._key, permission=rights, expiry=_end())
+        return f"{self._root()}/{container}/{quote(name)}?{sas}"
+
+    def container_address(self, container: str, *, write: bool) -> str:
+        """The same for all blobs of a container, which are also listed by it."""
+        from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+        rights = ContainerSasPermissions(read=True, list=True, write=write, create=write)
+        sas = generate_container_sas(ACCOUNT, container, account_key=self._key, permission=rights, expiry=_end())
+        return f"{self._root()}/{container}?{sas}"
+
+    def create(self, container: str) -> None:
+        """Make a container where there is none."""
+        from azure.core.exceptions import ResourceExistsError
+
+        with contextlib.suppress(ResourceExistsError):
+            self._container(container).create_container()
+
+    def names(self, container: str, prefix: str) -> list[str]:
+        """All blobs of a container whose names start like this, in their order."""
+        return sorted(self._container(container).list_blob_names(name_starts_with=prefix))
+
+    def _root(self) -> str:
         if flask.request.host.startswith("127."):
-            host = f"127.0.0.1:{self.port}/{ACCOUNT}"
-        return f"https://{host}/{CONTAINER}/{quote(name)}?{sas}"
+            return f"https://127.0.0.1:{self.port}/{ACCOUNT}"
+        return f"https://{ACCOUNT}.blob.core.windows.net"
 
-    def names(self, prefix: str) -> list[str]:
-        """All blobs whose names start like this, in their order."""
-        return sorted(self._container().list_blob_names(name_starts_with=prefix))
-
-    def _container(self) -> Any:
+    def _container(self, container: str) -> Any:
         from azure.storage.blob import ContainerClient
 
         address = f"https://127.0.0.1:{self.port}/{ACCOUNT}"
         return ContainerClient(
-            address, CONTAINER, credential=self._key, connection_verify=os.fspath(self._ca_file), retry_total=0
+            address, container, credential=self._key, connection_verify=os.fspath(self._ca_file), retry_total=0
         )
+
+
+def _end() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc) + _LIFETIME

@@ -1,4 +1,4 @@
-"""A blob container in a folder, spoken to like Azure Blob Storage as far as uploads and downloads of files go."""
+"""Blob containers in a folder, spoken to like Azure Blob Storage as far as uploads, downloads and listings go."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,7 +23,7 @@ import flask
 from werkzeug.wsgi import wrap_file
 
 ACCOUNT = "amlsparkemulator"
-CONTAINER = "azureml"
+HOST = f"{ACCOUNT}.blob.core.windows.net"
 _BLOCKS = "%blocks"  # a quoted name never ends like this
 _VERSION = "2024-08-04"
 _STEP = 2**16
@@ -36,6 +37,8 @@ class FolderBlobs:
         folder: where they lie, in `stored`; blocks that aren't committed yet lie in `staged`.
     """
 
+    account = ACCOUNT
+
     def __init__(self, folder: Path) -> None:
         self.folder, self._staging = folder / "stored", folder / "staged"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -43,63 +46,104 @@ class FolderBlobs:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
 
-    def address(self, name: str, *, write: bool) -> str:
+    def address(self, container: str, name: str, *, write: bool) -> str:
         """An address with a signature that lets its bearer write or read the blob for an hour."""
-        ends, right = int(time.time()) + _LIFETIME, "cw" if write else "r"
-        signature = quote(self._signature(name, right, ends), safe="")
-        host = flask.request.host
-        place = f"https://{host}/{ACCOUNT}" if host.startswith("127.") else f"https://{ACCOUNT}.blob.core.windows.net"
-        return f"{place}/{CONTAINER}/{quote(name)}?sv={_VERSION}&sr=b&sp={right}&se={ends}&sig={signature}"
+        return self._signed(f"{container}/{name}", "b", "cw" if write else "r")
 
-    def names(self, prefix: str) -> list[str]:
-        """All blobs whose names start like this, in their order."""
-        files = (file.relative_to(self.folder) for file in self.folder.rglob("*") if file.is_file())
+    def container_address(self, container: str, *, write: bool) -> str:
+        """The same for all blobs of a container, which are also listed by it."""
+        return self._signed(container, "c", "cwrl" if write else "rl")
+
+    def create(self, container: str) -> None:
+        """Make a container where there is none."""
+        (self.folder / container).mkdir(exist_ok=True)
+
+    def names(self, container: str, prefix: str) -> list[str]:
+        """All blobs of a container whose names start like this, in their order."""
+        place = self.folder / container
+        files = (file.relative_to(place) for file in place.rglob("*") if file.is_file())
         places = {file.parent if file.parent.name.endswith(_BLOCKS) else file for file in files}
-        stored = (unquote(place.as_posix().removesuffix(_BLOCKS)) for place in places)
+        stored = (unquote(found.as_posix().removesuffix(_BLOCKS)) for found in places)
         return sorted(name for name in stored if name.startswith(prefix))
 
+    def by_host(self, app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+        """The application with the storage's own host name before its account's path."""
+
+        def rewritten(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            if environ.get("HTTP_HOST", "") == HOST:
+                environ["PATH_INFO"] = f"/{ACCOUNT}{environ['PATH_INFO']}"
+            return app(environ, start)
+
+        return rewritten
+
     def routes(self) -> flask.Blueprint:
-        """`PUT` (whole, or by blocks), `GET` (whole, or a range) and `HEAD` of a blob."""
+        """`PUT` (whole, by blocks, metadata), `GET` (whole, or a range) and `HEAD` of a blob; a container's list."""
         routes = flask.Blueprint("blobs", __name__)
 
-        @routes.put(f"/{ACCOUNT}/{CONTAINER}/<path:name>")
-        @routes.put(f"/{CONTAINER}/<path:name>", endpoint="put_by_host")
-        def put(name: str) -> Any:
-            if not self._allowed(name, "w"):
+        @routes.get(f"/{ACCOUNT}/<container>")
+        def listed(container: str) -> Any:
+            if flask.request.args.get("comp") != "list" or not self._allowed(container, None, "l"):
                 return _denied()
-            part = flask.request.args.get("comp")
+            return flask.Response(self._list(container), content_type="application/xml")
+
+        @routes.put(f"/{ACCOUNT}/<container>/<path:name>")
+        def put(container: str, name: str) -> Any:
+            if not self._allowed(container, name, "w"):
+                return _denied()
+            place, part = f"{container}/{name}", flask.request.args.get("comp")
+            if part == "metadata":  # none is kept
+                return flask.Response(status=200, headers={"x-ms-version": _VERSION})
             if part == "block":
-                self._store(self._received(), self._block(name, flask.request.args["blockid"]))
+                self._store(self._received(), self._block(place, flask.request.args["blockid"]))
             elif part == "blocklist":
                 wanted = [entry.text or "" for entry in ET.fromstring(flask.request.get_data())]  # noqa: S314 - a test's
-                blocks = [self._block(name, block) for block in wanted]
+                blocks = [self._block(place, block) for block in wanted]
                 if not all(block.exists() for block in blocks):
                     return _error(400, "InvalidBlockList")
-                self._store(self._joined(blocks), self._file(name, _BLOCKS))
+                self._store(self._joined(blocks), self._file(place, _BLOCKS))
             elif flask.request.headers.get("x-ms-blob-type") != "BlockBlob":
                 return _error(400, "MissingRequiredHeader")
             else:
-                self._store(self._received(), self._file(name))
+                self._store(self._received(), self._file(place))
             return flask.Response(status=201, headers={"ETag": f'"{uuid.uuid4().hex}"', "x-ms-version": _VERSION})
 
-        @routes.get(f"/{ACCOUNT}/{CONTAINER}/<path:name>")
-        @routes.get(f"/{CONTAINER}/<path:name>", endpoint="get_by_host")
-        def get(name: str) -> Any:
-            if not self._allowed(name, "r"):
+        @routes.get(f"/{ACCOUNT}/<container>/<path:name>")
+        def get(container: str, name: str) -> Any:
+            if not self._allowed(container, name, "r"):
                 return _denied()
-            blocks = self._file(name, _BLOCKS)
-            parts = sorted(blocks.iterdir()) if blocks.exists() else [self._file(name)]
-            if not parts[0].exists():
+            content = self._content(f"{container}/{name}")
+            if content is None:
                 return _error(404, "BlobNotFound")
+            if flask.request.if_match and content.etag not in flask.request.if_match:
+                return _error(412, "ConditionNotMet")
             if wanted := flask.request.headers.get("x-ms-range"):
                 flask.request.environ["HTTP_RANGE"] = wanted
-            content = _Parts(parts)
             answer = flask.Response(wrap_file(flask.request.environ, content, _STEP), direct_passthrough=True)  # type: ignore[arg-type]
             answer.headers.update({"x-ms-blob-type": "BlockBlob", "x-ms-version": _VERSION})
-            answer.set_etag(f"{parts[0].stat().st_mtime_ns:x}-{content.size:x}")
+            answer.set_etag(content.etag)
             return answer.make_conditional(flask.request.environ, accept_ranges=True, complete_length=content.size)
 
         return routes
+
+    def _list(self, container: str) -> bytes:
+        root = ET.Element("EnumerationResults", ContainerName=container)
+        blobs = ET.SubElement(root, "Blobs")
+        for name in self.names(container, flask.request.args.get("prefix", "")):
+            content = self._content(f"{container}/{name}")
+            if content is not None:
+                blob = ET.SubElement(blobs, "Blob")
+                ET.SubElement(blob, "Name").text = name
+                facts = ET.SubElement(blob, "Properties")
+                ET.SubElement(facts, "Etag").text = content.etag
+                ET.SubElement(facts, "Content-Length").text = str(content.size)
+                ET.SubElement(facts, "BlobType").text = "BlockBlob"
+        ET.SubElement(root, "NextMarker")
+        return bytes(ET.tostring(root, "utf-8", xml_declaration=True))
+
+    def _content(self, place: str) -> _Parts | None:
+        blocks = self._file(place, _BLOCKS)
+        parts = sorted(blocks.iterdir()) if blocks.exists() else [self._file(place)]
+        return _Parts(parts) if parts[0].is_file() else None
 
     def _file(self, name: str, ending: str = "") -> Path:
         place = self.folder.joinpath(*(quote(part, safe=" ") for part in name.split("/")))
@@ -137,21 +181,29 @@ class FolderBlobs:
                     old.unlink(missing_ok=True)
             content.replace(place)
 
-    def _signature(self, name: str, right: str, ends: int) -> str:
-        told = f"{name}\n{right}\n{ends}".encode()
+    def _signed(self, place: str, kind: str, rights: str) -> str:
+        ends = int(time.time()) + _LIFETIME
+        signature = quote(self._signature(place, rights, ends), safe="")
+        host = flask.request.host
+        root = f"https://{host}/{ACCOUNT}" if host.startswith("127.") else f"https://{HOST}"
+        return f"{root}/{quote(place)}?sv={_VERSION}&sr={kind}&sp={rights}&se={ends}&sig={signature}"
+
+    def _signature(self, place: str, rights: str, ends: int) -> str:
+        told = f"{place}\n{rights}\n{ends}".encode()
         return base64.b64encode(hmac.digest(self._key, told, hashlib.sha256)).decode()
 
-    def _allowed(self, name: str, wanted: str) -> bool:
+    def _allowed(self, container: str, name: str | None, wanted: str) -> bool:
         args = flask.request.args
-        right, ends = args.get("sp", ""), args.get("se", "0")
+        rights, ends = args.get("sp", ""), args.get("se", "0")
         if (
-            {"", ".", ".."} & set(name.split("/"))
-            or wanted not in right
+            {"", ".", ".."} & {container, *(name or "name").split("/")}
+            or wanted not in rights
             or not ends.isdigit()
             or int(ends) < time.time()
         ):
             return False
-        return hmac.compare_digest(self._signature(name, right, int(ends)), args.get("sig", ""))
+        place = container if args.get("sr") == "c" else f"{container}/{name}"
+        return hmac.compare_digest(self._signature(place, rights, int(ends)), args.get("sig", ""))
 
 
 class _Parts:
@@ -162,6 +214,7 @@ class _Parts:
         self._ends = list(itertools.accumulate(file.stat().st_size for file in files))
         self._place = 0
         self.size = self._ends[-1]
+        self.etag = f"{files[0].stat().st_mtime_ns:x}-{self.size:x}"
 
     def seekable(self) -> bool:
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,14 @@ from aml_spark.testing.blobs import FolderBlobs
 from aml_spark.testing.faults import Faults
 from aml_spark.testing.identity import Identity, RefusedToken
 from aml_spark.testing.mlflow_api import MlflowApi
+from aml_spark.testing.process import environment
+from aml_spark.testing.registry import Registry
 
 RESOURCE_GROUP = "emulator"
 WORKSPACE = "emulated"
-_GUARDED = ("/mlflow/", "/history/", "/artifact/", "/subscriptions/")
+REGISTRY = "shared"
+_PROVIDER = f"resourceGroups/{RESOURCE_GROUP}/providers/Microsoft.MachineLearningServices"
+_GUARDED = ("/mlflow/", "/history/", "/artifact/", "/subscriptions/", "/mferp/", "/registrymanagement/")
 
 
 class Emulator:
@@ -40,14 +46,20 @@ class Emulator:
         self._servers: list[Any] = []
         self._azurite: azurite.AzuriteBlobs | None = None
 
-    def start(self) -> dict[str, str]:
+    def start(self) -> dict[str, Any]:
         """Serve.
 
         Returns:
-            What a client needs: `tracking_uri`, `mlflow_url`, `arm_url`, `proxy_url`, `token_url`, `ca_file`,
+            What a client needs: `tracking_uri`, `registry_uri` (a registry that workspaces share), `mlflow_url`,
+            `arm_url`, `proxy_url`, `token_url`, `ca_file`,
             `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`; for other ways
-            to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`.
+            to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`; and as
+            `environment` the variables that point MLflow, `azure-identity` and this library here.
+
+        Raises:
+            OSError: the port is in use.
         """
+        socket.create_server(("127.0.0.1", self._port)).close()
         self.folder.mkdir(parents=True, exist_ok=True)
         subscription = self.folder / "subscription"
         if subscription.exists():
@@ -55,19 +67,23 @@ class Emulator:
         else:
             subscription.write_text(self.subscription_id)
         azurite_command, blobs = azurite.find(), None
-        with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate):
+        with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate), contextlib.ExitStack() as undo:
             if azurite_command is not None:
                 blobs = azurite.AzuriteBlobs(self.folder / "azurite", ca_file)
+                undo.callback(blobs.stop)
                 blobs.start(azurite_command, certificate)
             web = server.Server(self._app(blobs), self._port, certificate)
-        proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port)
+            undo.callback(web.server_close)
+            proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port)
+            undo.pop_all()
         self._servers, self._azurite = [web, proxy], blobs
         for each in self._servers:
             server.serve(each)
         client_certificate, federated_token = self.identity.write(self.folder)
         base = f"https://127.0.0.1:{web.port}"
-        return {
+        facts: dict[str, Any] = {
             "tracking_uri": f"azureml://{urlsplit(base).netloc}/mlflow/v1.0{self.arm_id}",
+            "registry_uri": f"azureml://{urlsplit(base).netloc}/mlflow/v1.0{self._registry_id}",
             "mlflow_url": f"{base}/mlflow/v2.0{self.arm_id}",
             "arm_url": base,
             "proxy_url": proxy.url,
@@ -84,6 +100,7 @@ class Emulator:
             "identity_endpoint": f"{base}/msi/token",
             "identity_header": self.identity.identity_header,
         }
+        return {**facts, "environment": environment(facts)}
 
     def stop(self) -> None:
         """Close the servers; the folder stays."""
@@ -95,7 +112,7 @@ class Emulator:
             self._azurite.stop()
             self._azurite = None
 
-    def __enter__(self) -> dict[str, str]:
+    def __enter__(self) -> dict[str, Any]:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -104,21 +121,14 @@ class Emulator:
     @property
     def arm_id(self) -> str:
         """The workspace's id in Azure Resource Manager."""
-        return (
-            f"/subscriptions/{self.subscription_id}/resourceGroups/{RESOURCE_GROUP}"
-            f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
-        )
+        return f"/subscriptions/{self.subscription_id}/{_PROVIDER}/workspaces/{WORKSPACE}"
+
+    @property
+    def _registry_id(self) -> str:
+        return f"/subscriptions/{self.subscription_id}/{_PROVIDER}/registries/{REGISTRY}"
 
     def _app(self, blobs: artifacts.Blobs | None) -> flask.Flask:
         app = flask.Flask("aml_spark.testing", static_folder=None)
-        runs = MlflowApi(self.folder, self.arm_id)
-        if blobs is None:
-            blobs = FolderBlobs(self.folder / "blobs")
-            app.register_blueprint(blobs.routes())
-        app.register_blueprint(self.identity.routes())
-        app.register_blueprint(runs.routes())
-        app.register_blueprint(artifacts.routes(self.arm_id, runs, blobs))
-        app.register_blueprint(self.faults.routes())
 
         @app.before_request
         def guard() -> Any:
@@ -130,5 +140,20 @@ class Emulator:
                 return artifacts.failure(401, "Unauthorized", str(refused))
             return None
 
+        runs = MlflowApi(self.folder / "mlflow.db", self.arm_id)
+        behind_host = None
+        if blobs is None:
+            blobs = folder_blobs = FolderBlobs(self.folder / "blobs")
+            app.register_blueprint(folder_blobs.routes())
+            behind_host = folder_blobs.by_host
+        blobs.create(artifacts.CONTAINER)
+        app.register_blueprint(self.identity.routes())
+        app.register_blueprint(runs.routes())
+        app.register_blueprint(artifacts.routes(self.arm_id, runs, blobs))
+        app.register_blueprint(Registry(self.folder, self._registry_id, blobs).routes())
+        app.register_blueprint(self.faults.routes())
+
         app.wsgi_app = self.faults.around(app.wsgi_app)  # type: ignore[method-assign]
+        if behind_host is not None:
+            app.wsgi_app = behind_host(app.wsgi_app)  # type: ignore[method-assign]
         return app

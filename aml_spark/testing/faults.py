@@ -7,13 +7,24 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import flask
 
-KINDS = ("throttle", "unavailable", "drop", "drop-after", "slow", "unauthorized", "forbidden", "missing")
+KINDS = (
+    "throttle",
+    "unavailable",
+    "drop",
+    "drop-after",
+    "cut",
+    "slow",
+    "whole",
+    "unauthorized",
+    "forbidden",
+    "missing",
+)
 PLAN = "/emulator/faults"
 CLOCK = "aml_spark.clock"  # in a request's environment: seconds that the answer's Date header is ahead
 _STATUS = {
@@ -31,8 +42,9 @@ class Fault:
 
     Args:
         kind: `throttle` (429 with Retry-After), `unavailable` (503), `drop` (the connection ends before the request
-            is handled), `drop-after` (it is handled, then the connection ends without an answer), `slow`,
-            `unauthorized` (401, as for a token that ended), `forbidden` (403), or `missing` (404).
+            is handled), `drop-after` (it is handled, then the connection ends without an answer), `cut` (the connection
+            ends in the middle of the answer's body), `slow`, `whole` (a request for a part of a file is answered with
+            all of it), `unauthorized` (401, as for a token that ended), `forbidden` (403), or `missing` (404).
         path: regular expression that is looked for in the request's path.
         method: only requests with this method; None for all.
         times: how often it happens.
@@ -110,8 +122,14 @@ class Faults:
             kind = fault.kind if fault else None
             if fault and kind == "slow":
                 time.sleep(fault.seconds)
-            if fault is None or kind == "slow":
+            if kind == "whole":
+                for name in ("HTTP_RANGE", "HTTP_X_MS_RANGE"):
+                    environ.pop(name, None)
+            if fault is None or kind in ("slow", "whole"):
                 return app(environ, start)
+            if kind == "cut":
+                body = b"".join(app(environ, start))
+                return _cut(environ["werkzeug.socket"], body[: len(body) // 2])
             if kind == "drop-after":
                 # The answer is made, so what was asked for is done, but nobody gets it.
                 b"".join(app(environ, lambda *_: lambda _: None))
@@ -141,3 +159,8 @@ class Faults:
                     fault.times -= 1
                     return fault
         return None
+
+
+def _cut(connection: socket.socket, begun: bytes) -> Iterator[bytes]:
+    yield begun
+    connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,5 @@
-"""The workspace's MLflow endpoints: MLflow's own server and SQLite store under Azure's paths, with Azure's gaps.
+"""MLflow endpoints of a workspace or a registry: MLflow's own server and SQLite store under Azure's paths and with
+Azure's gaps.
 
 What the real service lacks is known for LoggedModel only; traces and the APIs under /api/3.0 are taken to be missing in
 the same way, with 404 and an empty body. Limits and the shape of errors are those that users of the service reported
@@ -11,6 +12,8 @@ import datetime as dt
 import json
 import re
 import secrets
+import threading
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import app as mlflow_app, handlers
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+from werkzeug.local import LocalProxy
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
@@ -27,7 +31,11 @@ METRICS_PER_BATCH = 250
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,254}")
 # Kept in the store instead of the host that a client named, so that each client sees the host that it talks to.
 _HOST = "workspace.invalid"
-_MISSING = re.compile(r"/api/3\.0/|/api/2\.0/mlflow/(logged-models|traces|assessments|scorers|datasets|prompts)\b")
+_STORAGE = f"azureml://{_HOST}/storage/".encode()
+
+# All else is 404: what the workspace lacks, and what else MLflow's server answers for.
+_MODELS = re.compile(r"/api/2\.0/mlflow/(registered-models|model-versions)/")
+_RUNS = re.compile(r"/api/2\.0/mlflow/(experiments|runs|metrics)/")
 
 
 class _Store(TrackingStore):
@@ -35,27 +43,36 @@ class _Store(TrackingStore):
         return f"{super()._get_artifact_location(experiment_id)}/runs"
 
 
+# The store of the request that is handled: MLflow's server knows one only.
+_models: ContextVar[RegistryStore] = ContextVar("models")
+handlers._model_registry_store = LocalProxy(_models)  # type: ignore[assignment]
+
+
 class MlflowApi:
-    """One workspace's runs and models.
+    """The models of a workspace or a registry, and a workspace's runs.
 
     Args:
-        folder: gets `mlflow.db`.
-        workspace: the workspace's ARM path, `/subscriptions/…/workspaces/…`.
+        database: SQLite file; made where there is none.
+        arm_id: its ARM path, `/subscriptions/…/workspaces/…` or `/subscriptions/…/registries/…`.
+        storage: what the addresses of files start with where they aren't `azureml://`; MLflow's server takes no https.
     """
 
-    def __init__(self, folder: Path, workspace: str) -> None:
-        database = f"sqlite:///{folder / 'mlflow.db'}"
-        self.workspace = workspace
-        self.store = _Store(database, f"azureml://{_HOST}/mlflow/v2.0{workspace}/experiments")
-        handlers._tracking_store = self.store  # type: ignore[assignment]
-        handlers._model_registry_store = RegistryStore(database)  # type: ignore[assignment]
+    def __init__(self, database: Path, arm_id: str, storage: str | None = None) -> None:
+        self.arm_id, self._storage = arm_id, storage
+        self._database = f"sqlite:///{database}"
+        self._models: RegistryStore | None = None
+        self._lock = threading.Lock()
+        self.store: _Store | None = None
+        if "/workspaces/" in arm_id:
+            self.store = _Store(self._database, f"azureml://{_HOST}/mlflow/v2.0{arm_id}/experiments")
+            handlers._tracking_store = self.store  # type: ignore[assignment]
 
     def routes(self) -> flask.Blueprint:
-        """All below /mlflow/v1.0 and /mlflow/v2.0 of the workspace."""
-        routes = flask.Blueprint("mlflow_api", __name__)
+        """All below its /mlflow/v1.0 and /mlflow/v2.0."""
+        routes = flask.Blueprint(f"mlflow_api {self.arm_id.rpartition('/')[2]}", __name__)
 
         @routes.route(
-            f"/mlflow/<any('v1.0','v2.0'):version>{self.workspace}/<path:rest>",
+            f"/mlflow/<any('v1.0','v2.0'):version>{self.arm_id}/<path:rest>",
             methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
         )
         def call(version: str, rest: str) -> Any:
@@ -65,7 +82,7 @@ class MlflowApi:
                 return {"batch_tracking_id": secrets.token_hex(8)} if answered.status_code == 200 else answered
             if path == "/api/2.0/preview/mlflow/runs/get-run-data-status":
                 return {"is_complete": True}
-            if _MISSING.match(path):
+            if not _MODELS.match(path) and (self.store is None or not _RUNS.match(path)):
                 return Response(status=404)
             return self._refused(path) or self._call(path)
 
@@ -74,25 +91,54 @@ class MlflowApi:
     def has_run(self, run_id: str) -> bool:
         """Whether there is such a run."""
         try:
-            self.store.get_run(run_id)
+            self._runs.get_run(run_id)
         except MlflowException:
             return False
         return True
 
+    @property
+    def models(self) -> RegistryStore:
+        """The store of the models; made when it is first used, which takes a second or two."""
+        with self._lock:
+            if self._models is None:
+                self._models = RegistryStore(self._database)
+            return self._models
+
+    def source(self, model: str, version: str) -> str:
+        """Where the files of a version lie, as it was told when it was made."""
+        kept = str(self.models.get_model_version(model, version).source).encode()
+        return self._outside(kept, flask.request.host).decode()
+
+    @property
+    def _runs(self) -> _Store:
+        assert self.store is not None, "a registry has no runs"
+        return self.store
+
     def _call(self, path: str) -> Response:
+        _models.set(self.models)
         asked, host = flask.request, flask.request.host
         builder = EnvironBuilder(
             path=path,
             method=asked.method,
             query_string=asked.query_string.decode(),
-            data=_moved(asked.get_data(), host, _HOST),
+            data=self._inside(asked.get_data(), host),
             content_type=asked.content_type,
             base_url="http://127.0.0.1",
         )
         answered = Response.from_app(mlflow_app, builder.get_environ())
         builder.close()
-        answered.set_data(_moved(answered.get_data(), _HOST, host))
+        answered.set_data(self._outside(answered.get_data(), host))
         return answered
+
+    def _inside(self, body: bytes, host: str) -> bytes:
+        """What a client sends, with addresses as they are kept."""
+        kept = body.replace(f"azureml://{host}/".encode(), f"azureml://{_HOST}/".encode())
+        return kept.replace(self._storage.encode(), _STORAGE) if self._storage else kept
+
+    def _outside(self, body: bytes, host: str) -> bytes:
+        """The other way round."""
+        told = body.replace(_STORAGE, self._storage.encode()) if self._storage else body
+        return told.replace(f"azureml://{_HOST}/".encode(), f"azureml://{host}/".encode())
 
     def _refused(self, path: str) -> Response | None:
         """What goes beyond the service's limits."""
@@ -106,6 +152,8 @@ class MlflowApi:
             return self._too_many_params(body, [body.get("key")])
         if path.endswith("/experiments/create") and not EXPERIMENT_NAME.fullmatch(body.get("name", "")):
             return error(400, "ValidationError", f"Experiment name '{body.get('name')}' is not valid.")
+        if not body.get("artifact_location", "azureml://").startswith("azureml://"):
+            return error(400, "UserError", "Artifacts lie in the workspace.")
         if path.endswith("/experiments/update"):
             return error(400, "UserError", "Experiments can't be renamed.")
         if path.endswith("/model-versions/search") and "tags." in flask.request.args.get("filter", ""):
@@ -113,7 +161,7 @@ class MlflowApi:
         return None
 
     def _too_many_params(self, body: dict[str, Any], keys: list[Any]) -> Response | None:
-        run = self.store.get_run(body.get("run_id") or body.get("run_uuid"))
+        run = self._runs.get_run(body.get("run_id") or body.get("run_uuid"))
         size = len({*run.data.params, *keys})
         return _too_much("Parameters", PARAMS_PER_RUN, size) if size > PARAMS_PER_RUN else None
 
@@ -134,7 +182,3 @@ def error(status: int, code: str, message: str) -> Response:
 def _too_much(field: str, limit: int, size: int) -> Response:
     told = f"A field of the entity is over the size limit. FieldName={field}, Limit={limit}, Size={size}."
     return error(400, "ValidationError", told)
-
-
-def _moved(body: bytes, host: str, other: str) -> bytes:
-    return body.replace(f"azureml://{host}/".encode(), f"azureml://{other}/".encode())

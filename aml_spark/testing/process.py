@@ -20,7 +20,7 @@ class EmulatorProcess:
         folder: where it keeps what it gets; what is there from before is served again.
     """
 
-    facts: dict[str, str]
+    facts: dict[str, Any]
     """What a client needs, as `Emulator.start` gives it."""
 
     def __init__(self, folder: str | Path) -> None:
@@ -106,4 +106,5 @@ def environment(facts: Mapping[str, str]) -> dict[str, str]:
         "AZURE_TENANT_ID": facts["tenant_id"],
         "AZURE_CLIENT_ID": facts["client_id"],
         "AZURE_CLIENT_SECRET": facts["client_secret"],
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the pages that MLflow links to are not there
     }

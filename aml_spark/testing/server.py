@@ -22,6 +22,7 @@ HOSTS = (
     "management.azure.com",
     "login.microsoftonline.com",
     "*.api.azureml.ms",
+    "*.experiments.azureml.net",
     f"*{_BLOBS}",
 )
 _HOST = re.compile("|".join(re.escape(host).replace(r"\*", "[^.]+") for host in HOSTS))

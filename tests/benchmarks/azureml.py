@@ -25,6 +25,29 @@ from aml_spark.testing import EmulatorProcess
 ROOT = Path(__file__).parent.parent.parent
 
 
+CONFIGURED = """
+import json, time
+import mlflow.pyfunc
+import aml_spark
+
+def timed():
+    start = time.perf_counter()
+    with aml_spark.configure(experiment="configured", autolog=False):
+        return time.perf_counter() - start
+
+print(json.dumps([timed(), timed()]))
+"""
+
+
+def configured(emulator: EmulatorProcess) -> tuple[float, float, int]:
+    """Seconds of the first `configure` and of a second one in a new process, and the requests of both."""
+    emulator.forget()
+    command = [sys.executable, "-c", CONFIGURED]
+    done = subprocess.run(command, env={**os.environ, **emulator.environment}, capture_output=True, check=True)
+    asked = [path for _, path in emulator.requests if path.startswith("/mlflow/")]
+    return (*json.loads(done.stdout), len(asked))
+
+
 def log_run(python: str | Path, emulator: EmulatorProcess, megabytes: int, latency: float) -> dict[str, Any]:
     path = emulator.facts["tracking_uri"].partition("/mlflow/")[2]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AZURE"))}
@@ -55,6 +78,10 @@ def main() -> None:
         for python, found in ((ROOT / ".venv-official" / "bin" / "python", theirs), (sys.executable, ours)):
             with tempfile.TemporaryDirectory() as folder, EmulatorProcess(folder) as emulator:
                 found.append(log_run(python, emulator, options.megabytes, options.latency))
+    with tempfile.TemporaryDirectory() as folder, EmulatorProcess(folder) as emulator:
+        first, second, requests = [
+            statistics.median(each) for each in zip(*[configured(emulator) for _ in range(5)], strict=True)
+        ]
     machine = f"{dt.date.today()}, {os.cpu_count()} cores, {platform.platform()}"
     print(f"{machine}; median of {options.pairs} pairs, {options.latency} s before each answer")
     print(f"{'':<36}{'azureml-mlflow':>24}{'aml-spark':>24}{'ratio':>8}")
@@ -66,6 +93,7 @@ def main() -> None:
             counts = runs[0][part]
             cells.append(f"{medians[-1]:>8.2f}{counts['workspace']:>9}{counts['storage']:>7}")
         print(f"{part:<36}{''.join(cells)}{medians[0] / medians[1]:>8.2f}")
+    print(f"configure() with its token: {first:.2f} s, again: {second:.2f} s, together {requests} requests")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,15 @@ try:
     listing = "no error"
 except mlflow.exceptions.MlflowException as error:
     listing = str(error)
+shared = mlflow.MlflowClient(registry_uri=os.environ["REGISTRY_URI"])
+shared.create_registered_model("official")
+shared.create_model_version("official", f"file://{folder}")
+mlflow.set_registry_uri(os.environ["REGISTRY_URI"])
+from_registry = Path(mlflow.artifacts.download_artifacts("models:/official/1", dst_path=tempfile.mkdtemp()))
 told = {
+    "source": shared.get_model_version("official", "1").source,
+    "same_from_registry": (from_registry / "data" / "weights.bin").read_bytes()
+    == (folder / "data" / "weights.bin").read_bytes(),
     "run_id": run.info.run_id,
     "status": seen.info.status,
     "params": seen.data.params,
