@@ -11,13 +11,16 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # Output that tells which of the jobs that run side by side it comes from.
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
-APART := tests/test_documents.py tests/test_scoring.py tests/test_servers.py
-ARGUMENTS_documents := --spark local tests/test_documents.py
-ARGUMENTS_scoring := --spark local tests/test_scoring.py tests/test_servers.py
-ARGUMENTS_local := --spark local $(APART:%=--ignore %)
+DOCUMENTS := tests/test_documents.py
+SCORING := tests/test_scoring.py tests/test_servers.py
+AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
+ARGUMENTS_documents := --spark local $(DOCUMENTS)
+ARGUMENTS_scoring := --spark local $(SCORING)
+ARGUMENTS_azure := --spark local $(AZURE)
+ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(AZURE))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-documents tests-scoring tests-local tests-cluster tests-connect
+SPARK_TESTS := tests-documents tests-scoring tests-local tests-azure tests-cluster tests-connect
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest bench pins clean java jars uv
 
@@ -40,7 +43,7 @@ tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in three, longest first, so that no job outlasts the others by much.
+# is in four, longest first, so that no job outlasts the others by much.
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 

@@ -120,7 +120,7 @@ class Tokens:
                 failed[name] = _brief(str(error)) or type(error).__name__
         tried = "\n".join(f"- {name}: {why}" for name, why in failed.items())
         raise AuthenticationError(
-            f"no credential gives a token for {self.scope}. Tried:\n{tried}",
+            f"no credential gives a token for {self.scope}\nTried:\n{tried}",
             hint="az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
         )
 

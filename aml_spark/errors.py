@@ -27,7 +27,7 @@ class AmlSparkError(Exception):
 
     Args:
         message: what happened, with which value, and what was expected.
-        hint: what to type next, or None.
+        hint: what to type next, or None; shown below the message's first line.
     """
 
     hint: str | None
@@ -42,7 +42,8 @@ class AmlSparkError(Exception):
         return str(self.args[0])
 
     def __str__(self) -> str:
-        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+        first, *more = self.message.split("\n")
+        return "\n".join([first, f"Hint: {self.hint}", *more]) if self.hint else self.message
 
 
 class ArgumentError(AmlSparkError, ValueError):

@@ -197,8 +197,8 @@ def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> 
     )
 
 
-def versions(client: MlflowClient, name: str) -> list[Any]:
-    """All versions of a registered model, the oldest first."""
+def versions(client: Any, name: str) -> list[Any]:
+    """All versions of a registered model, the oldest first, as MLflow's client or store gives them."""
     quote = '"' if "'" in name else "'"  # MLflow's filters have no way to escape one
     found: list[Any] = []
     token = None

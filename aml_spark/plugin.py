@@ -33,6 +33,7 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
     _need_mlflow_3()
     import mlflow
 
+    from aml_spark.addresses import is_registry
     from aml_spark.artifacts import AzureMLArtifactRepository
     from aml_spark.registry_files import AzureMLRegistryArtifactRepository, is_in_registry
 
@@ -40,7 +41,8 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
         return AzureMLRegistryArtifactRepository(artifact_uri)
     # A model that was uploaded without a run has an address without its workspace's.
     known = (tracking_uri, registry_uri, mlflow.get_tracking_uri(), mlflow.get_registry_uri())
-    return AzureMLArtifactRepository(artifact_uri, next((uri for uri in known if uri and "azureml://" in uri), None))
+    workspace = next((uri for uri in known if uri and "azureml://" in uri and not is_registry(uri)), None)
+    return AzureMLArtifactRepository(artifact_uri, workspace)
 
 
 def builders() -> Builders:

@@ -26,6 +26,7 @@ from mlflow.utils.proto_json_utils import parse_dict
 
 from aml_spark.addresses import is_registry, masked, unsigned
 from aml_spark.artifacts import AzureMLArtifactRepository
+from aml_spark.model import versions
 from aml_spark.registry_files import upload
 from aml_spark.service import Service, once, only_of_azure
 from aml_spark.tags import REQUEST_ID, RUN_ID
@@ -103,7 +104,7 @@ class AzureMLRegistryStore(RestStore):
         tags.append(ModelVersionTag(REQUEST_ID, request))
 
         def find() -> Any:  # the service knows no search by tag
-            return next((found for found in self._versions(name) if found.tags.get(REQUEST_ID) == request), None)
+            return next((found for found in versions(self, name) if found.tags.get(REQUEST_ID) == request), None)
 
         create = super().create_model_version
         return once(lambda: create(name, source, run_id, tags, run_link, description, local_model_path), find)
@@ -111,15 +112,6 @@ class AzureMLRegistryStore(RestStore):
     def get_model_version_download_uri(self, name: str, version: str) -> str:
         """As MLflow's."""
         return only_of_azure(str(super().get_model_version_download_uri(name, version)))
-
-    def _versions(self, name: str) -> Iterator[Any]:
-        quote, token = '"' if "'" in name else "'", None  # MLflow's filters have no way to escape one
-        while True:
-            page = self.search_model_versions(f"name = {quote}{name}{quote}", page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
 
     def _is_here(self, source: str) -> bool:
         """Whether the service reads these files where they are."""

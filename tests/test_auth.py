@@ -140,12 +140,13 @@ def test_where_nothing_gives_a_token_the_error_says_what_was_tried(monkeypatch: 
     with pytest.raises(AuthenticationError) as raised:
         auth.Tokens().get()
     assert str(raised.value).splitlines() == [
-        "no credential gives a token for https://management.azure.com/.default. Tried:",
+        "no credential gives a token for https://management.azure.com/.default",
+        "Hint: az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
+        "Tried:",
         "- MLFLOW_TRACKING_TOKEN: ended at 2023-11-14 22:13:20 UTC",
         "- Databricks service credential: not on Databricks",
         "- Databricks secret scope: AML_SPARK_SECRET_SCOPE isn't set",
         "- azure-identity: az login first",
-        "Hint: az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
     ]
 
 

@@ -25,7 +25,7 @@ BESIDE = {"__init__", "worker"}
 # Which modules of its own layer a module may import.
 SAME_LAYER = {
     0: {"errors", "addresses"},
-    1: {"java", "session", "state", "executor", "runs"}
+    1: {"java", "session", "state", "executor", "runs", "model"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     2: set[str](),
     3: set[str](),

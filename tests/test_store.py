@@ -19,6 +19,7 @@ import pytest
 import requests
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from models import TRAINING, make_sum, register_sum
 
 import aml_spark
@@ -296,6 +297,15 @@ def test_files_that_lie_elsewhere_are_uploaded_when_they_are_registered(
         assert np.array_equal(
             mlflow.pyfunc.load_model(f"models:/{name}-copy/{again.version}").predict(TRAINING), expected
         )
+
+
+def test_a_workspaces_files_are_read_where_a_registry_is_set_beside_it(
+    azureml_workspace: EmulatorProcess, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    mlflow.pyfunc.save_model(str(tmp_path / "saved"), python_model=make_sum(5.0), pip_requirements=["mlflow"])
+    source = mlflow.register_model((tmp_path / "saved").as_uri(), "beside-a-registry").source
+    repository = get_artifact_repository(source, registry_uri=azureml_workspace.facts["registry_uri"])
+    assert "MLmodel" in {file.path for file in repository.list_artifacts()}
 
 
 @pytest.mark.parametrize("registry", ["tracking_uri", "registry_uri"])
