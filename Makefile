@@ -20,9 +20,9 @@ ARGUMENTS_azure := --spark local $(AZURE)
 ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(AZURE))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-documents tests-scoring tests-local tests-azure tests-cluster tests-connect
+SPARK_TESTS := tests-documents tests-azure tests-scoring tests-local tests-cluster tests-connect
 
-.PHONY: demo test lint types tests $(SPARK_TESTS) oldest bench pins clean java jars uv
+.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz bench pins clean java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
@@ -54,6 +54,10 @@ oldest: .venv-oldest/ready java
 # Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
 jars: .venv/ready java
 	$(BIN)/python tests/archive_classes.py
+
+# Five hundred tables with columns, values, nulls, partitions and batches drawn at random.
+fuzz: .venv/ready java
+	$(BIN)/python -m pytest --spark local --hypothesis-profile fuzz tests/test_fuzz.py
 
 bench: .venv/ready .venv-official/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done

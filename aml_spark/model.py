@@ -103,28 +103,28 @@ def pin(uri: str) -> PinnedModel:
         name=name,
         version=version,
         run_id=run_id or metadata.run_id,
-        digest=_digest(folder),
+        digest=digest(folder),
         folder=folder,
         metadata=metadata,
     )
 
 
 def pack(model: PinnedModel, worker: Path) -> tuple[Path, str]:
-    """Zip a model with the module that will run it.
+    """Zip a model with the folder of modules that will run it.
 
     Returns:
-        The archive, holding `worker.py` and `model/`, and a name that stands for its content. The same content gives
+        The archive, holding `worker/` and `model/`, and a name that stands for its content. The same content gives
         the same bytes: Spark Connect takes a second archive of the same name only where it is equal.
     """
-    name = "aml-spark-" + hashlib.sha256(model.digest.encode() + worker.read_bytes()).hexdigest()[:32]
+    name = "aml-spark-" + hashlib.sha256(f"{model.digest}{digest(worker)}".encode()).hexdigest()[:32]
     archive = _own_folder() / f"{name}.zip"
     with _lock:
         if not archive.exists():
             part = archive.with_suffix(".part")
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as target:  # models hardly shrink
-                _add(target, worker, "worker.py")
-                for file in _files(model.folder):
-                    _add(target, file, f"model/{file.relative_to(model.folder).as_posix()}")
+                for part_of, folder in (("worker", worker), ("model", model.folder)):
+                    for file in _files(folder):
+                        _add(target, file, f"{part_of}/{file.relative_to(folder).as_posix()}")
             part.rename(archive)
     return archive, name
 
@@ -235,7 +235,8 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _digest(folder: Path) -> str:
+def digest(folder: Path) -> str:
+    """SHA-256 of a folder's files, their names included; 64 hexadecimal digits."""
     whole = hashlib.sha256()
     for file in _files(folder):
         with file.open("rb") as content:

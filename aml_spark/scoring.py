@@ -24,8 +24,9 @@ from aml_spark.errors import (
 from aml_spark.ledger import Entry, Ledger, digest
 from aml_spark.model import PinnedModel, pin
 from aml_spark.session import watched
+from aml_spark.signature import check_columns
 from aml_spark.table import Detail, Table
-from aml_spark.udf import check_columns, make_udf
+from aml_spark.udf import make_udf
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

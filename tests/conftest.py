@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(processes.ENVIRONMENT)
+    with contextlib.suppress(ImportError):  # it isn't there with the oldest versions
+        import hypothesis
+
+        hypothesis.settings.register_profile("few", max_examples=12, derandomize=True, database=None)
+        hypothesis.settings.register_profile("fuzz", max_examples=500, database=None, print_blob=True)
+        if not config.getoption("--hypothesis-profile"):
+            hypothesis.settings.load_profile("few")
     config.addinivalue_line("markers", "every_kind: runs on each kind of Spark session, not only on local")
     config.addinivalue_line("markers", "oldest: also runs on the oldest versions that are supported")
 

@@ -285,7 +285,7 @@ def test_tensors_are_made_of_columns_and_of_arrays(spark: SparkSession, numbers:
     got = paired.select("x", "y", unnamed("x", "y").alias("a"), unnamed("pair").alias("b"), named().alias("c"))
     assert got.where("a <> x + y OR b <> x + y OR c <> x + x + y").count() == 0
     assert got.where("a IS NULL OR b IS NULL OR c IS NULL").count() == 0
-    with pytest.raises(aml_spark.SchemaError, match=r"column 'pair' has type list.*wants float32"):
+    with pytest.raises(aml_spark.SchemaError, match=r"column 'pair' has type array<string>.*wants list<item: float>"):
         named.check(paired.withColumn("pair", F.array("more")))
 
 

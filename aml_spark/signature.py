@@ -1,0 +1,163 @@
+"""What a model's signature says, in the terms of Spark and Arrow."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+
+from aml_spark import worker
+from aml_spark.errors import SchemaError, did_you_mean, listed
+from aml_spark.model import PinnedModel
+from aml_spark.session import cast_type
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType
+
+_logger = logging.getLogger(__name__)
+
+_SPARK_TYPES = {
+    "boolean": "boolean",
+    "integer": "int",
+    "long": "bigint",
+    "float": "float",
+    "double": "double",
+    "string": "string",
+    "binary": "binary",
+    "datetime": "timestamp",
+}
+_ARROW_TYPES = {
+    "boolean": pa.bool_(),
+    "integer": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "datetime": pa.timestamp("ns"),
+}
+
+
+def inputs(metadata: Model) -> list[worker.Input] | None:
+    """The signature's inputs as plain values; None where there is no signature."""
+    schema = metadata.get_input_schema()
+    if schema is None or not schema.inputs:
+        return None
+    if schema.is_tensor_spec():
+        return [worker.Input(one.name, str(one.type), True, tuple(one.shape)) for one in schema.inputs]
+    return [worker.Input(one.name, _arrow(one.type), getattr(one, "required", True)) for one in schema.inputs]
+
+
+def _arrow(kind: Any) -> pa.DataType | None:
+    """MLflow's type as Arrow's, nested types included; None for one that takes anything."""
+    if getattr(kind, "name", None) in _ARROW_TYPES:
+        return _ARROW_TYPES[kind.name]
+    if hasattr(kind, "properties"):
+        fields = [(field.name, _arrow(field.dtype), not field.required) for field in kind.properties]
+        parts = [pa.field(name, of, nullable) for name, of, nullable in fields if of is not None]
+        return pa.struct(parts) if len(parts) == len(fields) else None
+    value = _arrow(kind.value_type) if hasattr(kind, "value_type") else None
+    if value is not None:
+        return pa.map_(pa.string(), value)
+    leaf = _arrow(kind.dtype) if hasattr(kind, "dtype") else None
+    return None if leaf is None else pa.list_(leaf)
+
+
+def check_columns(model: PinnedModel, df: DataFrame) -> None:
+    """Hold a DataFrame's columns against the model's signature; starts no job.
+
+    Raises:
+        SchemaError: a column is missing, or casting it to what the model wants could lose something.
+    """
+    from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
+
+    wanted = inputs(model.metadata)
+    if wanted is None or wanted[0].name is None:
+        return
+    has = {field.name: field.dataType for field in df.schema.fields}
+    missing = [str(one.name) for one in wanted if one.required and one.name not in has]
+    if missing:
+        raise SchemaError(
+            f"the model {model.label!r} needs the columns {listed(missing)}, which are missing; "
+            f"there are {listed(has)}",
+            hint=did_you_mean(missing[0], has),
+        )
+    try:
+        worker.plan(wanted, [(one.name, to_arrow_type(has[one.name])) for one in wanted if one.name in has])
+    except worker.ColumnError as error:
+        to = from_arrow_type(error.wanted).simpleString()
+        raise SchemaError(
+            f"column {error.column!r} has type {has[error.column].simpleString()}, but the model {model.label!r} wants "
+            f"{error.wanted}, and a cast could lose something",
+            hint=f"where that is meant: df.withColumn({error.column!r}, F.col({error.column!r}).cast({to!r}))",
+        ) from None
+    rounded = [one.name for one in wanted if one.name in has and one.type == pa.float64()]
+    rounded = [name for name in rounded if has[name].simpleString().startswith("decimal")]
+    if rounded:
+        _logger.info("%s takes doubles: the decimals of %s are rounded to the nearest", model.label, listed(rounded))
+
+
+def checked_params(model: PinnedModel, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What MLflow's predict() does with params in every call; the workers leave its checks out."""
+    schema = model.metadata.get_params_schema()
+    if schema is None:
+        return dict(params) if params else None
+    from mlflow.models.utils import _enforce_params_schema
+
+    given = _enforce_params_schema(dict(params) if params else None, schema)
+    return dict(given) if given else None
+
+
+def result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str | None) -> DataType:
+    """The Spark type of a prediction: what was asked for, or the signature's, or double with a warning."""
+    if asked is not None:
+        return cast(
+            "DataType",
+            cast_type(spark, "boolean" if asked == "bool" else asked) if isinstance(asked, str) else asked,
+        )
+    schema = model.metadata.get_output_schema()
+    if schema is None or not schema.inputs:
+        warnings.warn(
+            f"the model {model.label!r} has no outputs in its signature; its predictions are taken as double. "
+            "Give result_type= where they are something else",
+            stacklevel=4,
+        )
+        return cast("DataType", cast_type(spark, "double"))
+    types = [_output_type(column) for column in schema.inputs]
+    if len(types) == 1:
+        return cast("DataType", cast_type(spark, types[0]))
+    names = [column.name or str(number) for number, column in enumerate(schema.inputs)]
+    fields = ", ".join(f"`{name.replace('`', '``')}`: {kind}" for name, kind in zip(names, types, strict=True))
+    return cast("DataType", cast_type(spark, f"struct<{fields}>"))
+
+
+def _output_type(column: Any) -> str:
+    """The Spark type of an output of the signature, as DDL."""
+    if hasattr(column, "shape"):
+        kinds = {"f4": "float", "f8": "double", "i8": "bigint", "i4": "int", "i2": "smallint", "i1": "tinyint"}
+        dtype = column.type
+        scalar = {"b": "boolean", "U": "string", "S": "binary", "O": "string", "M": "timestamp"}.get(dtype.kind)
+        scalar = scalar or kinds.get(dtype.str[1:], "bigint" if dtype.kind in "iu" else "double")
+        for _ in column.shape[1:]:
+            scalar = f"array<{scalar}>"
+        return scalar
+    return _ddl(column.type)
+
+
+def _ddl(kind: Any) -> str:
+    """MLflow's type as Spark DDL, nested types included."""
+    if getattr(kind, "name", None) in _SPARK_TYPES:
+        return _SPARK_TYPES[kind.name]
+    if hasattr(kind, "properties"):
+        fields = ", ".join(f"`{field.name.replace('`', '``')}`: {_ddl(field.dtype)}" for field in kind.properties)
+        return f"struct<{fields}>"
+    if hasattr(kind, "value_type"):
+        return f"map<string, {_ddl(kind.value_type)}>"
+    if hasattr(kind, "dtype"):
+        return f"array<{_ddl(kind.dtype)}>"
+    return "variant"
