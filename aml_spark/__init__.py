@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         TargetError as TargetError,
         WorkspaceError as WorkspaceError,
     )
+    from aml_spark.rejects import read_rejects as read_rejects
     from aml_spark.scoring import ScoreResult as ScoreResult, score as score
     from aml_spark.session import get_spark as get_spark
     from aml_spark.tracking import Tracking as Tracking, configure as configure
@@ -45,6 +46,7 @@ _HOMES = {
     "configure": "tracking",
     "copy_model": "copying",
     "get_spark": "session",
+    "read_rejects": "rejects",
     "score": "scoring",
     "spark_udf": "udf",
 }

@@ -82,6 +82,13 @@ def demo(out: Path, workspace: str | None) -> None:
 @click.option("--where", help="SQL condition; other rows are left out.")
 @click.option("--prediction", default="prediction", show_default=True, help="Name of the prediction's column.")
 @click.option("--result-type", help="Spark type of a prediction. Default: the model's signature.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "null", "quarantine"]),
+    default="raise",
+    show_default=True,
+    help="What becomes of rows on which the model fails.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a target that holds something else.")
 @click.option("--force", is_flag=True, help="Score again even where nothing changed.")
 @click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
@@ -118,6 +125,7 @@ def score(
         click.echo(json.dumps(asdict(result)))
     else:
         what = "was scored already" if result.skipped else f"{result.rows:,} rows scored"
+        what += f" ({result.rejected:,} rejected)" if result.rejected else ""
         click.echo(
             f"{arguments['source']} version {result.source_version}: {what} with model version "
             f"{result.model_version} → {arguments['target']} version {result.target_version}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import __version__, progress, table
+from aml_spark import __version__, progress, rejects, table
 from aml_spark.errors import (
     AmlSparkError,
     ArgumentError,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_ON_ERROR = ("raise", "null", "quarantine")
+_REASON = "_aml_spark_reason"
+
 MODEL_VERSION = "model_version"
 """Name of the column that says which model version scored a row."""
 
@@ -48,6 +52,7 @@ class ScoreResult:
         source_version: the version of the source that the target holds predictions of.
         target_version: the version of the target that this call made, or found to be right.
         skipped: whether the target held these predictions already, so that nothing was written.
+        rejected: on how many rows the model failed, with `on_error="quarantine"`.
     """
 
     rows: int
@@ -55,6 +60,7 @@ class ScoreResult:
     source_version: int
     target_version: int
     skipped: bool
+    rejected: int = 0
 
 
 def score(
@@ -70,6 +76,7 @@ def score(
     prediction: str = "prediction",
     result_type: DataType | str | None = None,
     params: Mapping[str, Any] | None = None,
+    on_error: str = "raise",
     overwrite: bool = False,
     force: bool = False,
 ) -> ScoreResult:
@@ -91,6 +98,9 @@ def score(
         prediction: name of the prediction's column.
         result_type: Spark type of a prediction, as for `spark_udf`.
         params: parameters of the model's `predict`.
+        on_error: what becomes of rows on which the model fails: `"raise"` writes nothing at all; `"null"` gives them
+            null; `"quarantine"` gives them null and writes their `key` and the reason to a table beside the target,
+            which `read_rejects` reads. Its predictions are kept in Spark's cache while they are written.
         overwrite: replace a target that wasn't written by `score` with the same arguments, its schema included.
         force: score again even where the target holds these predictions.
 
@@ -106,6 +116,12 @@ def score(
     """
     if mode != "all":
         raise ArgumentError(f"mode is {mode!r}; expected 'all'")
+    if on_error not in _ON_ERROR:
+        raise ArgumentError(f"on_error is {on_error!r}; expected one of {listed(_ON_ERROR)}")
+    if on_error == "quarantine" and not key:
+        raise ArgumentError(
+            "on_error='quarantine' needs key=: by it the rejected rows are told", hint="key=['id'], or on_error='null'"
+        )
     source_table, target_table = Table.of(source), Table.of(target)
     found = table.detail(spark, source_table)
     if found is None:
@@ -134,6 +150,7 @@ def score(
                 "columns": None if columns is None else list(columns),
                 "key": list(key or ()),
                 "mode": mode,
+                "on_error": on_error,
                 "model": pinned.name,
                 "params": params and {name: repr(value) for name, value in params.items()},
                 "prediction": prediction,
@@ -154,11 +171,19 @@ def score(
             target_version=ledger.version,
             skipped=True,
         )
-    scored = _scored(spark, df, pinned, kept, prediction, result_type, params)
+    scored = _scored(spark, df, pinned, kept, prediction, result_type, params, on_error)
+    rejected = 0
     if old is not None and not overwrite:
-        _refuse_schema(scored, spark.sql(f"SELECT * FROM {target_table.sql} LIMIT 0"), target)
-    _write(spark, scored, target_table, old, wanted, replace_schema=overwrite, title=f"score {source} → {target}")
-    return _read_back(spark, target_table, wanted, pinned)
+        _refuse_schema(scored.drop(_REASON), spark.sql(f"SELECT * FROM {target_table.sql} LIMIT 0"), target)
+    title = f"score {source} → {target}"
+    with contextlib.ExitStack() as stack:
+        if on_error == "quarantine":
+            scored.persist()
+            stack.callback(scored.unpersist)
+            rejected = _quarantine(spark, scored, target_table, wanted, list(key or ()), title)
+            scored = scored.drop(_REASON)
+        _write(spark, scored, target_table, old, wanted, replace_schema=overwrite, title=title)
+    return replace(_read_back(spark, target_table, wanted, pinned), rejected=rejected)
 
 
 def _selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
@@ -223,10 +248,11 @@ def _scored(
     prediction: str,
     result_type: DataType | str | None,
     params: Mapping[str, Any] | None,
+    on_error: str,
 ) -> DataFrame:
     from pyspark.sql import functions as F
 
-    udf = make_udf(spark, pinned, result_type, params=params)
+    udf = make_udf(spark, pinned, result_type, params=params, on_error=on_error)
     schema = pinned.metadata.get_input_schema()
     inputs = schema.input_names() if schema is not None and schema.has_input_names() else list(df.columns)
     names = [name for name in inputs if name in df.columns]
@@ -238,11 +264,30 @@ def _scored(
                 "can't be told",
                 hint="log it with a signature that names them: infer_signature(DataFrame, …)",
             )
-    return df.select(
-        *[F.col(table.quoted(name)) for name in kept],
-        udf(F.struct(*[F.col(table.quoted(name)).alias(name) for name in names])).alias(prediction),
-        F.lit(_version_text(pinned)).alias(MODEL_VERSION),
-    )
+    columns = [F.col(table.quoted(name)) for name in names]
+    if schema is None or not schema.has_input_names() or inputs != names:  # only a struct tells which is which
+        columns = [F.struct(*[column.alias(name) for column, name in zip(columns, names, strict=True)])]
+    version = F.lit(_version_text(pinned)).alias(MODEL_VERSION)
+    keep = [F.col(table.quoted(name)) for name in kept]
+    if on_error != "quarantine":
+        return df.select(*keep, udf(*columns).alias(prediction), version)
+    both = df.select(*keep, udf(*columns).alias(_REASON))
+    predicted, reason = F.col(f"{_REASON}.prediction"), F.col(f"{_REASON}.reason")
+    return both.select(*keep, predicted.alias(prediction), version, reason.alias(_REASON))
+
+
+def _quarantine(
+    spark: SparkSession, scored: DataFrame, target: Table, entry: Entry, key: Sequence[str], title: str
+) -> int:
+    from pyspark.sql import functions as F
+
+    failed = scored.where(F.col(_REASON).isNotNull())
+    told = failed.select(*[F.col(table.quoted(name)) for name in key], F.col(_REASON).alias("reason"), MODEL_VERSION)
+    found: list[int] = []
+    _watch(spark, target, title, lambda: found.append(failed.count()))
+    if found[0]:
+        _watch(spark, rejects.place(target), title, lambda: rejects.add(told, target, entry))
+    return found[0]
 
 
 def _refuse_schema(scored: DataFrame, existing: DataFrame, target: str) -> None:
@@ -276,9 +321,14 @@ def _write(
         transaction=("aml_spark", entry.sequence),  # one for all that we write to a table, whatever the source
         new_schema=replace_schema,
     )
+    _watch(spark, target, title, write)
+
+
+def _watch(spark: SparkSession, target: Table, title: str, work: Callable[[], object]) -> None:
+    """Do what Spark does for us, with progress; its errors become ours."""
     try:
         with progress.shown(title) as show:
-            watched(spark, title, show, write)
+            watched(spark, title, show, work)
     except AmlSparkError:
         raise
     except Exception as error:

@@ -105,7 +105,9 @@ def detail(spark: SparkSession, table: Table) -> Detail | None:
             if table.is_path and _is_empty(spark, table.text):
                 return None
             raise TableNotFoundError(
-                f"{table.text!r} isn't a Delta table", hint=f"CONVERT TO DELTA parquet.{quoted(table.text)}"
+                f"{table.text!r} isn't a Delta table",
+                hint=f"CONVERT TO DELTA parquet.{quoted(table.text)}; or remove the folder, where a first write to it "
+                "failed and left files",
             ) from None
         if what.startswith("EXPECT_TABLE_NOT_VIEW"):
             raise TableNotFoundError(

@@ -44,6 +44,7 @@ def spark_udf(
     prebuilt_env_uri: str | None = None,
     model_config: Mapping[str, Any] | None = None,
     *,
+    on_error: str = "raise",
     show_message: bool = False,
 ) -> ModelUDF:
     """Make a Spark UDF of a model, as `mlflow.pyfunc.spark_udf` does.
@@ -62,6 +63,8 @@ def spark_udf(
         extra_env: environment variables for the model on the executors.
         prebuilt_env_uri: not supported.
         model_config: configuration of a `PythonModel`.
+        on_error: `"raise"` ends the query where the model fails; `"null"` finds the rows on which it fails, by halving
+            the batch, and gives null for them.
         show_message: whether errors quote the message of an exception in the model, which may hold values of a row.
 
     Returns:
@@ -79,6 +82,8 @@ def spark_udf(
         )
     if prebuilt_env_uri is not None:
         raise ArgumentError("prebuilt_env_uri isn't supported; the model runs in the executors' Python")
+    if on_error not in ("raise", "null"):
+        raise ArgumentError(f"on_error is {on_error!r}; expected 'raise' or 'null' (score() also takes 'quarantine')")
     return make_udf(
         spark,
         pin(model_uri),
@@ -86,6 +91,7 @@ def spark_udf(
         params=params,
         extra_env=extra_env,
         model_config=model_config,
+        on_error=on_error,
         show_message=show_message,
     )
 
@@ -98,11 +104,16 @@ def make_udf(
     params: Mapping[str, Any] | None = None,
     extra_env: Mapping[str, str] | None = None,
     model_config: Mapping[str, Any] | None = None,
+    on_error: str = "raise",
     show_message: bool = False,
 ) -> ModelUDF:
-    """`spark_udf` for a model that is pinned already."""
+    """`spark_udf` for a model that is pinned already.
+
+    Args: as there; with `on_error="quarantine"` it gives a struct of the prediction and the reason why it is null.
+    """
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import to_arrow_type
+    from pyspark.sql.types import StructType
 
     returns = signature.result_type(spark, model, result_type)
     inputs = signature.inputs(model.metadata)
@@ -116,12 +127,15 @@ def make_udf(
         "params": signature.checked_params(model, params),
         "model_config": dict(model_config) if model_config else None,
         "extra_env": dict(extra_env) if extra_env else None,
+        "on_error": on_error,
         "show_message": show_message,
     }
     code = Path(worker.__file__).parent
     archive, name = pack(model, code)
     ship(spark, archive, name)
     # One module for all models of a Python process, so that the models it has loaded share one limit.
+    if on_error == "quarantine":
+        returns = StructType().add("prediction", returns).add("reason", "string")
     inner = _as_udf(_bridge(name, f"aml_spark_worker_{digest(code)[:32]}", spec), returns, spark_version(spark))
 
     @functools.wraps(inner)

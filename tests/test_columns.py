@@ -74,6 +74,7 @@ SPEC = {
     "output": pa.float64(),
     "time_zone": "UTC",
     "show_message": False,
+    "on_error": "raise",
 }
 
 
@@ -85,7 +86,7 @@ def _handed(monkeypatch: pytest.MonkeyPatch, batch: Any, inputs: list[Input] | N
         seen.append(data)
         return np.zeros(rows)
 
-    monkeypatch.setattr(models, "get", lambda folder, spec: models.LoadedModel(run, False, 0))
+    monkeypatch.setattr(models, "get", lambda folder, spec: models.LoadedModel(run, "", 0))
     (array,) = predict(iter([batch]), "", {**SPEC, "inputs": inputs})
     assert array.to_pylist() == [0.0] * rows
     return seen[0]

@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "addresses", "workspace", "tags"},
     {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "table", "progress"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
-    {"udf", "ledger"},
+    {"udf", "ledger", "rejects"},
     {"scoring", "copying", "doctor"},
     {"cli", "demo", "__main__"},
 ]
@@ -27,7 +27,7 @@ SAME_LAYER = {
     0: {"errors", "addresses"},
     1: {"java", "session", "state", "executor", "runs", "model"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
-    2: set[str](),
+    2: {"ledger"},
     3: set[str](),
     4: {"cli", "demo"},
 }

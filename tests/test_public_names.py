@@ -29,6 +29,7 @@ NAMES = [
     "configure",
     "copy_model",
     "get_spark",
+    "read_rejects",
     "score",
     "spark_udf",
 ]

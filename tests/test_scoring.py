@@ -352,3 +352,80 @@ def test_ctrl_c_leaves_the_target_as_it_was(
     assert "Aborted!" in told.splitlines()
     assert versions(spark, target) == 1
     assert {row[-1] for row in rows(spark, target)} == {"1"}
+
+
+# Rows on which the model fails
+
+
+@pytest.fixture
+def partly_bad(spark: SparkSession, tmp_path: Path) -> str:
+    """Fifty rows, on three of which the model raises."""
+    path = str(tmp_path / "bad")
+    bad = "CASE WHEN id IN (3, 4, 41) THEN -1 ELSE double(id) END x"
+    rows = spark.range(0, 50, numPartitions=2).selectExpr("id", bad, "double(id % 7) y")
+    rows.write.format("delta").save(path)
+    return path
+
+
+def test_a_failing_row_is_null_where_that_is_wished_and_no_other_is(
+    spark: SparkSession, partly_bad: str, target: str
+) -> None:
+    uri = f"models:/null/{register_sum('null')}"
+    with pytest.raises(aml_spark.ScoringError, match="ValueError at"):
+        aml_spark.score(spark, model=uri, source=partly_bad, target=f"{target}_raised")
+    result = aml_spark.score(spark, model=uri, source=partly_bad, target=target, on_error="null")
+    assert (result.rows, result.rejected) == (50, 0)
+    scored = spark.read.format("delta").load(target)
+    assert {row.id for row in scored.where("prediction IS NULL").collect()} == {3, 4, 41}
+    assert scored.where("prediction <> x + y").count() == 0
+    udf = aml_spark.spark_udf(spark, uri, on_error="null")
+    assert spark.read.format("delta").load(partly_bad).where(udf().isNull()).count() == 3
+
+
+@pytest.mark.every_kind
+def test_quarantined_rows_stand_in_a_table_beside_the_target(spark: SparkSession, partly_bad: str, target: str) -> None:
+    arguments = {"model": f"models:/bad/{register_sum('bad')}", "source": partly_bad, "target": target, "key": ["id"]}
+    result = aml_spark.score(spark, on_error="quarantine", **arguments)
+    assert (result.rows, result.rejected) == (50, 3)
+    assert spark.read.format("delta").load(target).columns == ["id", "x", "y", "prediction", "model_version"]
+    rejects = aml_spark.read_rejects(spark, target)
+    assert {row.id for row in rejects.collect()} == {3, 4, 41}
+    assert {row.reason.partition(" in partition")[0] for row in rejects.collect()} == {"couldn't score a batch"}
+    assert {(row.source_version, row.target_version, row.model_version) for row in rejects.collect()} == {(0, 0, "1")}
+    assert aml_spark.score(spark, on_error="quarantine", **arguments).skipped
+    aml_spark.score(spark, on_error="quarantine", force=True, **arguments)
+    assert sorted((row.id, row.target_version) for row in aml_spark.read_rejects(spark, target).collect()) == [
+        (number, version) for number in (3, 4, 41) for version in (0, 1)
+    ]
+
+
+def test_rejects_of_a_run_that_never_committed_are_not_shown(
+    spark: SparkSession, partly_bad: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aml_spark import scoring
+
+    arguments = {"model": f"models:/cut/{register_sum('cut')}", "source": partly_bad, "target": target, "key": ["id"]}
+    aml_spark.score(spark, on_error="quarantine", **arguments)
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "_write", cut)
+        with pytest.raises(KeyboardInterrupt):
+            aml_spark.score(spark, on_error="quarantine", force=True, **arguments)
+    assert spark.read.format("delta").load(target + "_rejects").count() == 6
+    assert aml_spark.read_rejects(spark, target).count() == 3
+
+
+def test_quarantine_needs_a_key_and_rejects_need_a_table(spark: SparkSession, source: str, target: str) -> None:
+    uri = f"models:/well/{register_sum('well')}"
+    with pytest.raises(aml_spark.ArgumentError, match="needs key="):
+        aml_spark.score(spark, model=uri, source=source, target=target, on_error="quarantine")
+    with pytest.raises(aml_spark.ArgumentError, match="on_error is 'drop'"):
+        aml_spark.score(spark, model=uri, source=source, target=target, on_error="drop")
+    with pytest.raises(aml_spark.TableNotFoundError, match="doesn't exist"):
+        aml_spark.read_rejects(spark, target)
+    aml_spark.score(spark, model=uri, source=source, target=target, key=["id"], on_error="quarantine")
+    with pytest.raises(aml_spark.TableNotFoundError, match="no row of it was ever rejected"):
+        aml_spark.read_rejects(spark, target)

@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
     steps: Sequence[tuple[str, int, Callable[[pa.Array], Any]]]
     make: Callable[[dict[str, Any], int], Any]
-    dtype: np.dtype[Any] | None
+    dtype: np.dtype[Any] | None = None
 
     def data(self, arrays: Sequence[pa.Array], rows: int) -> Any:
         """What `predict` takes: a DataFrame, an array, or arrays by name.
@@ -132,7 +132,8 @@ def plan(inputs: Sequence[Input] | None, given: Sequence[tuple[str, pa.DataType]
         steps.append((str(one.name), place, _converter(target, nullable)))
         kinds.add(target if has == target else None)
     kind = kinds.pop() if len(kinds) == 1 else None
-    return Plan(steps, _frame, np.dtype(kind.to_pandas_dtype()) if kind in (pa.float64(), pa.float32()) else None)
+    dtype = np.dtype(kind.to_pandas_dtype()) if kind in (pa.float64(), pa.float32()) else None
+    return Plan(steps, _frame, dtype)
 
 
 def fits(has: pa.DataType, wanted: pa.DataType) -> bool:
@@ -263,7 +264,7 @@ def _tensor_plan(inputs: Sequence[Input], given: Sequence[tuple[str, pa.DataType
         arrays = list(columns.values())
         return shaped(arrays[0] if len(arrays) == 1 else np.column_stack(arrays), inputs[0], rows)
 
-    return Plan(steps, by_name if named else in_one, None)
+    return Plan(steps, by_name if named else in_one)
 
 
 def _refuse_tensor(name: str, has: pa.DataType, dtype: np.dtype[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import warnings
@@ -23,6 +24,7 @@ MOST_BYTES = "AML_SPARK_MODEL_CACHE_BYTES"
 _DEFAULT_MOST_BYTES = 2 << 30
 # Flavors that take a matrix where the columns are numbers, and are spared the DataFrame where the answers are equal.
 _MATRIX_FLAVORS = frozenset({"mlflow.sklearn", "mlflow.lightgbm", "mlflow.xgboost", "mlflow.onnx"})
+_SAMPLE = 64  # rows
 
 _loaded: OrderedDict[str, LoadedModel] = OrderedDict()
 
@@ -33,16 +35,16 @@ class LoadedModel:
 
     Args:
         predict: takes what a `Plan` makes.
-        matrix_flavor: whether its flavor may take a matrix for a DataFrame.
-        takes_matrix: by the plan's columns, whether the answers are equal.
+        flavor: MLflow's module that loaded it.
         size: bytes of its files.
+        takes_matrix: by columns, whether it answers the same where they are handed over as one matrix.
         new: whether it has scored nothing yet.
     """
 
     predict: Callable[[Any], Any]
-    matrix_flavor: bool
+    flavor: str
     size: int
-    takes_matrix: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    takes_matrix: dict[tuple[Any, ...], bool] = field(default_factory=dict)
     new: bool = True
 
 
@@ -75,8 +77,7 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
         model.metadata.signature = None
     params = spec["params"]
     predict = (lambda data: model.predict(data, params=params)) if params else model.predict
-    flavor = model.loader_module in _MATRIX_FLAVORS
-    _loaded[key] = LoadedModel(predict, flavor, size)
+    _loaded[key] = LoadedModel(predict, model.loader_module, size)
     return _loaded[key]
 
 
@@ -89,47 +90,44 @@ def settled(model: LoadedModel) -> None:
 
 def caller(model: LoadedModel, plan: Plan, spec: Mapping[str, Any]) -> Callable[[Sequence[pa.Array], int], Any]:
     """The function that scores a batch of a plan's columns."""
-    if not (model.matrix_flavor and plan.dtype is not None):
-        return lambda arrays, rows: model.predict(plan.data(arrays, rows))
-    names = tuple(name for name, _, _ in plan.steps)
-    if names not in model.takes_matrix:
-        model.takes_matrix[names] = _equal(model, plan, spec)
-    if not model.takes_matrix[names]:
-        return lambda arrays, rows: model.predict(plan.data(arrays, rows))
-
-    def native(arrays: Sequence[pa.Array], rows: int) -> Any:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "X does not have valid feature names")
-            return model.predict(plan.matrix(arrays, rows))
-
-    return native
+    if plan.dtype is not None and model.flavor in _MATRIX_FLAVORS:
+        key = (*(name for name, _, _ in plan.steps), str(plan.dtype), str(spec["output"]))
+        if key not in model.takes_matrix:
+            model.takes_matrix[key] = all(_equal(model, plan, sample, spec) for sample in _made_up(plan))
+        if model.takes_matrix[key]:
+            return functools.partial(_of_matrix, model, plan)
+    return lambda arrays, rows: model.predict(plan.data(arrays, rows))
 
 
-def _equal(model: LoadedModel, plan: Plan, spec: Mapping[str, Any]) -> bool:
-    """Whether the model answers the same to a matrix, on rows that are made up: not on the user's."""
+def _of_matrix(model: LoadedModel, plan: Plan, arrays: Sequence[pa.Array], rows: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X does not have valid feature names")
+        return model.predict(plan.matrix(arrays, rows))
+
+
+def _made_up(plan: Plan) -> list[list[pa.Array]]:
+    """Rows of numbers of many sizes, without and with some that are missing."""
     places = max(place for _, place, _ in plan.steps) + 1
     random = np.random.default_rng(0)
-    rows = 64
-    numbers = random.normal(size=(places, rows)) * 10.0 ** random.integers(-3, 6, size=(places, rows))
+    numbers = random.normal(size=(places, _SAMPLE)) * 10.0 ** random.integers(-3, 6, size=(places, _SAMPLE))
     missing = numbers.copy()
     missing[:, ::7] = np.nan
-    for values in (numbers, missing):
-        arrays = [pa.array(column.astype(plan.dtype)) for column in values]
-        answers = []
-        for data in (plan.data, plan.matrix):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    answers.append(to_arrow(model.predict(data(arrays, rows)), spec["output"], rows))
-            except Exception as error:
-                answers.append(type(error))
-        frame, matrix = answers
-        if isinstance(frame, type) or isinstance(matrix, type):
-            if values is numbers or frame is not matrix:
-                return False
-        elif not _identical(frame, matrix):
-            return False
-    return True
+    return [[pa.array(column.astype(plan.dtype)) for column in values] for values in (numbers, missing)]
+
+
+def _equal(model: LoadedModel, plan: Plan, sample: Sequence[pa.Array], spec: Mapping[str, Any]) -> bool:
+    """Whether the model gives the same for a DataFrame and a matrix, or the same error, such as for what is missing."""
+    answers: list[Any] = []
+    for data in (plan.data, plan.matrix):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answers.append(to_arrow(model.predict(data(sample, len(sample[0]))), spec["output"], len(sample[0])))
+        except Exception as error:
+            answers.append(type(error))
+    if isinstance(answers[0], type) or isinstance(answers[1], type):
+        return answers[0] is answers[1]
+    return _identical(*answers)
 
 
 def _identical(one: pa.Array, other: pa.Array) -> bool:

@@ -1,0 +1,64 @@
+"""Rows that a model couldn't score: a table beside the target, with their keys and the reasons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aml_spark import table
+from aml_spark.errors import TableNotFoundError
+from aml_spark.ledger import Entry
+from aml_spark.table import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def place(target: Table) -> Table:
+    """The rejects table of a target: its name or path with `_rejects` at the end."""
+    name = target.text[:-1] + "_rejects`" if target.text.endswith("`") else f"{target.text}_rejects"
+    return Table(text=name, is_path=target.is_path)
+
+
+def add(rows: DataFrame, target: Table, entry: Entry) -> None:
+    """Append to a target's rejects, before the commit that leaves them out; none is shown until that is there."""
+    from pyspark.sql import functions as F
+
+    stamped = rows.select(
+        "*",
+        F.lit(entry.source_version).cast("bigint").alias("source_version"),
+        F.lit(entry.attempt).alias("attempt"),
+    )
+    write = stamped.write.format("delta").mode("append").option("mergeSchema", "true")
+    rejects = place(target)
+    if rejects.is_path:
+        write.save(rejects.text)
+    else:
+        write.saveAsTable(rejects.sql)
+
+
+def read_rejects(spark: SparkSession, target: str) -> DataFrame:
+    """The rows that `score(on_error="quarantine")` left without a prediction.
+
+    Args:
+        spark: the session.
+        target: the table that `score` wrote.
+
+    Returns:
+        The key's columns, `reason`, `model_version`, `source_version`, `attempt`, and `target_version`: the version of
+        the target whose commit left them out. Rows of attempts that never committed aren't shown, nor those of commits
+        that the target's history has forgotten.
+
+    Raises:
+        TableNotFoundError: the target doesn't exist, or nothing of it was ever rejected.
+    """
+    from pyspark.sql import functions as F
+
+    of = Table.of(target)
+    for needed in (of, place(of)):
+        if table.detail(spark, needed) is None:
+            what = "no row of it was ever rejected" if needed is not of else "it doesn't exist"
+            raise TableNotFoundError(f"{target!r} has no rejects: {what}")
+    commits = [(commit.version, Entry.from_json(commit.metadata)) for commit in table.history(spark, of)]
+    known = [(entry.attempt, version) for version, entry in commits if entry is not None]
+    committed = spark.createDataFrame(known or [("", 0)], "attempt string, target_version bigint")
+    return spark.sql(f"SELECT * FROM {place(of).sql}").join(F.broadcast(committed), "attempt")

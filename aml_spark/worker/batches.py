@@ -1,0 +1,89 @@
+"""What a query hands over, in any of Spark's forms, as columns with names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from .columns import Input
+from .failures import PredictionError
+
+_MERGED_BYTES = 8 << 20
+"""Batches are put together until they have as many bytes: each call of a model costs something, whatever its rows."""
+
+Columns = tuple[list[tuple[str, pa.DataType]], list[pa.Array], int]
+"""Names and types, the columns themselves, and the number of rows."""
+
+
+def merged(batches: Iterator[Any], inputs: list[Input] | None) -> Iterator[Columns]:
+    """The batches of a query, small ones put together.
+
+    Args:
+        batches: each a struct array (or its DataFrame), or a tuple of arrays (or series), one per column.
+        inputs: the signature's, by which columns without names are called; None where there is none.
+    """
+    waiting: list[Columns] = []
+    size = 0
+    for batch in batches:
+        given, rows = _given(batch, inputs)
+        if not rows:
+            continue
+        types, arrays = [(name, array.type) for name, array in given], [array for _, array in given]
+        if waiting and types != waiting[0][0]:  # as pandas' types may, until Spark 4.0
+            yield _joined(waiting)
+            waiting, size = [], 0
+        waiting.append((types, arrays, rows))
+        size += sum(array.nbytes for array in arrays)
+        if size >= _MERGED_BYTES:
+            yield _joined(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(waiting: Sequence[Columns]) -> Columns:
+    if len(waiting) == 1:
+        return waiting[0]
+    columns = zip(*[arrays for _, arrays, _ in waiting], strict=True)
+    return waiting[0][0], [pa.concat_arrays(parts) for parts in columns], sum(rows for _, _, rows in waiting)
+
+
+def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.Array]], int]:
+    """What the query gave, by name, or by number where names aren't known; and the number of rows."""
+    parts = batch if isinstance(batch, tuple) else (batch,)
+    wanted = {one.name: one.type for one in inputs or ()}
+    if len(parts) == 1 and isinstance(parts[0], pd.DataFrame):  # a struct until Spark 4.0
+        frame = parts[0]
+        return [(str(name), _from_pandas(frame[name], wanted.get(str(name)))) for name in frame.columns], len(frame)
+    if inputs is not None and inputs[0].name is not None and len(parts) > len(inputs):
+        raise PredictionError(f"takes {len(inputs)} columns, but {len(parts)} were given")
+    of_place = [one.type for one in inputs or ()] + [None] * len(parts)
+    arrays = [
+        part if isinstance(part, pa.Array) else _from_pandas(part, of_place[number])
+        for number, part in enumerate(parts)
+    ]
+    rows = len(arrays[0]) if arrays else 0
+    if len(arrays) == 1 and pa.types.is_struct(arrays[0].type):
+        names = [field.name for field in arrays[0].type]
+        takes_struct = inputs is not None and len(inputs) == 1 and isinstance(inputs[0].type, pa.StructType)
+        if not takes_struct or names == [inputs[0].name]:  # type: ignore[index]
+            return list(zip(names, arrays[0].flatten(), strict=True)), rows
+    if inputs is None or inputs[0].name is None:
+        return [(str(number), array) for number, array in enumerate(arrays)], rows
+    return [(str(one.name), array) for one, array in zip(inputs, arrays, strict=False)], rows
+
+
+def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
+    """A column that Spark handed over in pandas' types, as it does until 4.0."""
+    array = pa.array(series, from_pandas=True)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if isinstance(wanted, pa.DataType) and pa.types.is_integer(wanted) and pa.types.is_float64(array.type):
+        # Integers beside nulls came as doubles: exact up to 2^53.
+        values = array.drop_null().to_numpy()
+        if array.null_count and (abs(values) < 2**53).all() and (values == values.round()).all():
+            return array.cast(wanted)
+    return array
