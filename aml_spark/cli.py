@@ -132,6 +132,27 @@ def score(
         )
 
 
+@main.group()
+def env() -> None:
+    """Python environments of models."""
+
+
+@env.command("pack")
+@click.option("--model", required=True, help="Address of the model: models:/name@alias, models:/name/3, runs:/…")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The archive to write: a .zip file.")
+@click.option("--env-manager", type=click.Choice(["uv", "virtualenv"]), default="uv", show_default=True)
+@click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
+def env_pack(model: str, output: Path, env_manager: str, workspace: str | None) -> None:
+    """Build a model's environment and pack it for executors: spark_udf(…, prebuilt_env_uri=…)."""
+    from aml_spark.environment import pack_environment
+    from aml_spark.tracking import configure
+    from aml_spark.workspace import Workspace
+
+    with _opened(workspace, Path()) as address, configure(workspace=Workspace.find(address), autolog=False):
+        made = pack_environment(model, output, manager=env_manager)
+    click.echo(f"{made}: {made.stat().st_size / 1e6:,.0f} MB")
+
+
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
 def doctor(as_json: bool) -> None:

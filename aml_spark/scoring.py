@@ -26,6 +26,7 @@ from aml_spark.ledger import Entry, Ledger, digest
 from aml_spark.model import PinnedModel, pin
 from aml_spark.session import watched
 from aml_spark.signature import check_columns
+from aml_spark.spark_ml import is_spark_ml, transformed
 from aml_spark.table import Detail, Table
 from aml_spark.udf import make_udf
 
@@ -252,6 +253,8 @@ def _scored(
 ) -> DataFrame:
     from pyspark.sql import functions as F
 
+    if is_spark_ml(pinned):
+        return _transformed(spark, df, pinned, kept, prediction, result_type, params, on_error)
     udf = make_udf(spark, pinned, result_type, params=params, on_error=on_error)
     schema = pinned.metadata.get_input_schema()
     inputs = schema.input_names() if schema is not None and schema.has_input_names() else list(df.columns)
@@ -274,6 +277,29 @@ def _scored(
     both = df.select(*keep, udf(*columns).alias(_REASON))
     predicted, reason = F.col(f"{_REASON}.prediction"), F.col(f"{_REASON}.reason")
     return both.select(*keep, predicted.alias(prediction), version, reason.alias(_REASON))
+
+
+def _transformed(
+    spark: SparkSession,
+    df: DataFrame,
+    pinned: PinnedModel,
+    kept: Sequence[str],
+    prediction: str,
+    result_type: DataType | str | None,
+    params: Mapping[str, Any] | None,
+    on_error: str,
+) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    if params or on_error != "raise":
+        raise ArgumentError(f"{pinned.label!r} is a model of Spark ML, which takes no params and no on_error")
+    scored, name = transformed(spark, pinned, df)
+    column = F.col(table.quoted(name))
+    return scored.select(
+        *[F.col(table.quoted(kept_name)) for kept_name in kept],
+        (column if result_type is None else column.cast(result_type)).alias(prediction),
+        F.lit(_version_text(pinned)).alias(MODEL_VERSION),
+    )
 
 
 def _quarantine(

@@ -114,13 +114,13 @@ def checked_params(model: PinnedModel, params: Mapping[str, Any] | None) -> dict
 
 
 def result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str | None) -> DataType:
-    """The Spark type of a prediction: what was asked for, or the signature's, or double with a warning."""
+    """The Spark type of a prediction: as asked, else the signature's, else the example's, else double with a warning."""
     if asked is not None:
         return cast(
             "DataType",
             cast_type(spark, "boolean" if asked == "bool" else asked) if isinstance(asked, str) else asked,
         )
-    schema = model.metadata.get_output_schema()
+    schema = model.metadata.get_output_schema() or _example_schema(model)
     if schema is None or not schema.inputs:
         warnings.warn(
             f"the model {model.label!r} has no outputs in its signature; its predictions are taken as double. "
@@ -134,6 +134,22 @@ def result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str |
     names = [column.name or str(number) for number, column in enumerate(schema.inputs)]
     fields = ", ".join(f"`{name.replace('`', '``')}`: {kind}" for name, kind in zip(names, types, strict=True))
     return cast("DataType", cast_type(spark, f"struct<{fields}>"))
+
+
+def _example_schema(model: PinnedModel) -> Any:
+    """The outputs that the model gives for its input example, predicted here; None where that can't be done."""
+    if not model.metadata.saved_input_example_info:
+        return None
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    try:
+        example = model.metadata.load_input_example(str(model.folder))
+        prediction = mlflow.pyfunc.load_model(str(model.folder), suppress_warnings=True).predict(example)
+        return infer_signature(example, prediction).outputs
+    except Exception as error:  # what the model needs may be missing on the driver
+        _logger.info("%s can't predict its input example here (%s)", model.label, type(error).__name__)
+        return None
 
 
 def _output_type(column: Any) -> str:

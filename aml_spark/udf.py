@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aml_spark import signature, worker
-from aml_spark.errors import ArgumentError
+from aml_spark.environment import MANAGERS, START_SECONDS, prebuilt, wanted
+from aml_spark.errors import ArgumentError, listed
 from aml_spark.model import PinnedModel, digest, pack, pin
 from aml_spark.session import setting, ship, spark_version
+from aml_spark.spark_ml import is_spark_ml
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -44,6 +46,7 @@ def spark_udf(
     prebuilt_env_uri: str | None = None,
     model_config: Mapping[str, Any] | None = None,
     *,
+    start_seconds: float = START_SECONDS,
     on_error: str = "raise",
     show_message: bool = False,
 ) -> ModelUDF:
@@ -57,12 +60,17 @@ def spark_udf(
         model_uri: any model address of MLflow's; an alias is resolved now.
         result_type: Spark type of a prediction. None takes the signature's outputs: one column or a tensor of shape
             (-1,) is one value (MLflow makes an array of one of the latter), a tensor of shape (-1, n) an array,
-            several columns a struct. Without those it is double, with a warning.
-        env_manager: only `"local"` (default): the model runs in the executors' Python.
+            several columns a struct. Without those, what the model gives for its input example, predicted here;
+            without that double, with a warning.
+        env_manager: `"local"` (default): the model runs in the executors' Python. `"uv"` and `"virtualenv"` (which is
+            pip): in a process beside it, with the packages and the Python version it was logged with, which each
+            executor installs once; `AML_SPARK_ENVIRONMENTS` names the folder.
         params: parameters of `predict`.
         extra_env: environment variables for the model on the executors.
-        prebuilt_env_uri: not supported.
+        prebuilt_env_uri: such an environment that is there already: an archive that `aml-spark env pack` made, or
+            the absolute path of a folder with its content on the executors.
         model_config: configuration of a `PythonModel`.
+        start_seconds: how long the model may take to be loaded in an environment of its own, once that is built.
         on_error: `"raise"` ends the query where the model fails; `"null"` finds the rows on which it fails, by halving
             the batch, and gives null for them.
         show_message: whether errors quote the message of an exception in the model, which may hold values of a row.
@@ -73,21 +81,23 @@ def spark_udf(
 
     Raises:
         ModelNotFoundError: no such model, version or alias.
+        ModelError: its environment isn't known.
         ArgumentError: an option that isn't supported.
     """
-    if env_manager not in (None, "local"):
+    if env_manager not in (None, *MANAGERS):
         raise ArgumentError(
-            f"env_manager is {env_manager!r}; expected 'local': the model runs in the executors' Python",
-            hint="install the model's requirements there; mlflow.pyfunc.get_model_dependencies(uri) lists them",
+            f"env_manager is {env_manager!r}; expected one of {listed(MANAGERS)}",
+            hint="env_manager='uv' takes what conda's pip section names, but no package of conda's",
         )
-    if prebuilt_env_uri is not None:
-        raise ArgumentError("prebuilt_env_uri isn't supported; the model runs in the executors' Python")
     if on_error not in ("raise", "null"):
         raise ArgumentError(f"on_error is {on_error!r}; expected 'raise' or 'null' (score() also takes 'quarantine')")
     return make_udf(
         spark,
         pin(model_uri),
         result_type,
+        env_manager=env_manager,
+        prebuilt_env_uri=prebuilt_env_uri,
+        start_seconds=start_seconds,
         params=params,
         extra_env=extra_env,
         model_config=model_config,
@@ -101,6 +111,9 @@ def make_udf(
     model: PinnedModel,
     result_type: DataType | str | None = None,
     *,
+    env_manager: str | None = None,
+    prebuilt_env_uri: str | None = None,
+    start_seconds: float = START_SECONDS,
     params: Mapping[str, Any] | None = None,
     extra_env: Mapping[str, str] | None = None,
     model_config: Mapping[str, Any] | None = None,
@@ -115,6 +128,16 @@ def make_udf(
     from pyspark.sql.pandas.types import to_arrow_type
     from pyspark.sql.types import StructType
 
+    if is_spark_ml(model):
+        raise ArgumentError(
+            f"{model.label!r} is a model of Spark ML, which can't run in Python on executors",
+            hint="aml_spark.score(…) scores it; in a query: mlflow.spark.load_model(uri).transform(df)",
+        )
+    environment, packed, packed_name = None, None, ""
+    if prebuilt_env_uri is not None:
+        environment, packed, packed_name = prebuilt(prebuilt_env_uri, start_seconds)
+    elif env_manager not in (None, "local"):
+        environment = wanted(model, str(env_manager), start_seconds)
     returns = signature.result_type(spark, model, result_type)
     inputs = signature.inputs(model.metadata)
     spec = {
@@ -128,11 +151,14 @@ def make_udf(
         "model_config": dict(model_config) if model_config else None,
         "extra_env": dict(extra_env) if extra_env else None,
         "on_error": on_error,
+        "environment": environment,
         "show_message": show_message,
     }
     code = Path(worker.__file__).parent
     archive, name = pack(model, code)
     ship(spark, archive, name)
+    if packed is not None:
+        ship(spark, packed, packed_name)
     # One module for all models of a Python process, so that the models it has loaded share one limit.
     if on_error == "quarantine":
         returns = StructType().add("prediction", returns).add("reason", "string")

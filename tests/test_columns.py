@@ -75,6 +75,7 @@ SPEC = {
     "time_zone": "UTC",
     "show_message": False,
     "on_error": "raise",
+    "environment": None,
 }
 
 

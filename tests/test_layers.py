@@ -14,7 +14,8 @@ import aml_spark
 FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "addresses", "workspace", "tags"},
-    {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "table", "progress"}
+    {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "environment", "table"}
+    | {"progress", "spark_ml"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     {"udf", "ledger", "rejects"},
     {"scoring", "copying", "doctor"},
@@ -31,7 +32,7 @@ SAME_LAYER = {
     3: set[str](),
     4: {"cli", "demo"},
 }
-WORKER_USERS = {"signature", "udf"}
+WORKER_USERS = {"environment", "signature", "udf"}
 MOST_LINES = 400
 
 MODULES = sorted(file.stem for file in FOLDER.glob("*.py"))

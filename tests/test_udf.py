@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -228,6 +229,22 @@ def test_without_outputs_in_the_signature_it_is_double_with_a_warning(spark: Spa
     assert numbers.select(given()).first()[0] == "0.0"
 
 
+def test_without_outputs_in_the_signature_the_input_example_tells_the_type(spark: SparkSession, tmp_path: Path) -> None:
+    class Label(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return [f"more than {value:.0f}" for value in model_input["x"]]
+
+    example = pd.DataFrame({"x": [1.0, 2.0]})
+    folder = str(tmp_path / "model")
+    mlflow.pyfunc.save_model(folder, python_model=Label(), input_example=example, pip_requirements=["mlflow"])
+    metadata = mlflow.models.Model.load(f"{folder}/MLmodel")
+    metadata.signature = ModelSignature(inputs=infer_signature(example).inputs)
+    metadata.save(f"{folder}/MLmodel")
+    scored = spark.range(2).selectExpr("double(id) x").select(aml_spark.spark_udf(spark, folder)().alias("p"))
+    assert scored.schema[0].dataType.simpleString() == "string"
+    assert [row.p for row in scored.collect()] == ["more than 0", "more than 1"]
+
+
 def test_unknown_models_versions_and_aliases_are_answered_with_what_exists(spark: SparkSession) -> None:
     register_sum("known", alias="champion")
     with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'knwon'") as caught:
@@ -239,9 +256,10 @@ def test_unknown_models_versions_and_aliases_are_answered_with_what_exists(spark
         aml_spark.spark_udf(spark, "models:/known@chalenger")
 
 
-def test_other_environments_are_refused_before_anything_is_fetched(spark: SparkSession) -> None:
-    with pytest.raises(aml_spark.ArgumentError, match="env_manager is 'conda'"):
+def test_condas_environments_are_refused_before_anything_is_fetched(spark: SparkSession) -> None:
+    with pytest.raises(aml_spark.ArgumentError, match="env_manager is 'conda'") as caught:
         aml_spark.spark_udf(spark, "models:/none/1", env_manager="conda")
+    assert "env_manager='uv'" in str(caught.value)
 
 
 def test_times_are_meant_in_the_sessions_zone_on_the_way_in_and_out(spark: SparkSession) -> None:

@@ -7,12 +7,13 @@ nothing of the library, which executors need not have installed, and its globals
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from . import failures, models, upkeep
+from . import local, scorer, upkeep
 from .batches import merged
 from .columns import ColumnError, Input, fits, plan
 from .failures import PredictionError
@@ -28,7 +29,7 @@ def predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Ite
         batches: each a struct array (or its DataFrame), or a tuple of arrays (or series), one per column.
         folder: where the model's files are.
         spec: what the driver decided: `label`, `digest`, `inputs`, `output`, `enforced`, `time_zone`, `params`,
-            `model_config`, `extra_env`, `show_message`, `on_error`.
+            `model_config`, `extra_env`, `show_message`, `on_error`, `environment`.
     """
     try:
         yield from _predict(batches, folder, spec)
@@ -39,26 +40,15 @@ def predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Ite
 
 
 def _predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Iterator[pa.Array]:
+    os.environ.update(spec["extra_env"] or {})
     inputs = None if spec["inputs"] is None else [Input(*one) for one in spec["inputs"]]
-    model = models.get(folder, spec)
-    known, call = None, None
+    place: Any = scorer.get(folder, spec) if spec["environment"] else local.Scorer(folder, spec)
     for types, columns, rows in merged(batches, inputs):
-        if call is None or types != known:
-            known, call = types, models.caller(model, plan(inputs, types), spec)
-        score = functools.partial(_score, call, spec=spec)
-        answer = score(columns, rows) if spec["on_error"] == "raise" else _spared(score, columns, rows, spec)
-        models.settled(model)
-        yield answer
-
-
-def _score(call: Callable[..., Any], columns: Sequence[pa.Array], rows: int, spec: Mapping[str, Any]) -> pa.Array:
-    try:
-        prediction = call(columns, rows)
-    except PredictionError:
-        raise
-    except Exception as error:
-        raise failures.of_model(error, spec, "score a batch") from None
-    return to_arrow(prediction, spec["output"], rows, spec["time_zone"])
+        if spec["on_error"] == "raise":
+            yield place.score(types, columns, rows)
+        else:
+            plan(inputs, types)  # columns that don't fit are nobody's row
+            yield _spared(functools.partial(place.score, types), columns, rows, spec)
 
 
 def _spared(

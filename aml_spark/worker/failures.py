@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+BATCH = "couldn't score a batch"
 _HERE = str(Path(__file__).parent)
 
 
@@ -14,20 +15,26 @@ class PredictionError(Exception):
     """What went wrong with a batch, in a text without rows of it."""
 
 
-def of_model(error: BaseException, spec: Mapping[str, Any], doing: str) -> PredictionError:
-    """Name what failed and where, but not the model's own message, which may quote a row, unless that is wished for."""
-    from pyspark import TaskContext
-
+def where() -> str:
+    """The partition that this task works on, in words; nothing where that isn't known."""
+    try:
+        from pyspark import TaskContext
+    except ImportError:  # in a model's own environment
+        return ""
     context = TaskContext.get()
-    where = f" in partition {context.partitionId()}" if context else ""
+    return f" in partition {context.partitionId()}" if context else ""
+
+
+def of_model(error: BaseException, spec: Mapping[str, Any], what: str) -> PredictionError:
+    """Name what failed and where, but not the model's own message, which may quote a row, unless that is wished for."""
     frames = [
         f"{frame.filename}:{frame.lineno} in {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(_HERE)
     ]
-    what = type(error).__name__
+    kind = type(error).__name__
     if isinstance(error, ImportError) and error.name:
-        what += f" ({error.name})"
+        kind += f" ({error.name})"
     if spec["show_message"]:
-        what += f" ({' '.join(str(error).split())})"
-    return PredictionError(f"couldn't {doing}{where}: {what} at " + " < ".join(reversed(frames[-6:])))
+        kind += f" ({' '.join(str(error).split())})"
+    return PredictionError(f"{what}{where()}: {kind} at " + " < ".join(reversed(frames[-6:])))

@@ -54,7 +54,6 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
     Raises:
         PredictionError: it can't be loaded.
     """
-    os.environ.update(spec["extra_env"] or {})
     key = json.dumps([spec[part] for part in ("digest", "model_config", "extra_env", "params")], default=str)
     if key in _loaded:
         _loaded.move_to_end(key)
@@ -71,7 +70,7 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
     try:
         model = mlflow.pyfunc.load_model(folder, suppress_warnings=True, model_config=spec["model_config"])
     except Exception as error:
-        raise failures.of_model(error, spec, "be loaded") from None
+        raise failures.of_model(error, spec, "couldn't be loaded") from None
     if spec["enforced"]:
         # The types are right already, and MLflow's own check refuses integers beside nulls.
         model.metadata.signature = None
