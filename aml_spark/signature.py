@@ -114,7 +114,7 @@ def checked_params(model: PinnedModel, params: Mapping[str, Any] | None) -> dict
 
 
 def result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str | None) -> DataType:
-    """The Spark type of a prediction: as asked, else the signature's, else the example's, else double with a warning."""
+    """The Spark type of a prediction: as asked, of the signature, of the example, else double with a warning."""
     if asked is not None:
         return cast(
             "DataType",
