@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Output that tells which of the jobs that run side by side it comes from.
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
 DOCUMENTS := tests/test_documents.py
-SCORING := tests/test_scoring.py tests/test_servers.py
+SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py tests/test_flavors.py
 AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,33 +149,6 @@ def test_probabilities_are_arrays_and_labels_strings(spark: SparkSession, number
         scored = numbers.select(aml_spark.spark_udf(spark, uri)().alias("p"))
         assert scored.schema[0].dataType.simpleString() == wanted
         assert np.array_equal(np.array(scored.toPandas()["p"].tolist()), getattr(model, method)(frame))
-
-
-@pytest.mark.parametrize(
-    ("has", "value", "wanted", "seen"),
-    [
-        ("tinyint", 5, "long", "int64"),
-        ("int", 5, "double", "float64"),
-        ("float", 0.5, "double", "float64"),
-        ("decimal(10,2)", Decimal("1.25"), "double", "float64"),
-        ("date", dt.date(2013, 1, 2), "datetime", "datetime64[ns]"),
-        ("timestamp_ntz", dt.datetime(2013, 1, 2, 3), "datetime", "datetime64[ns]"),
-        ("boolean", True, "boolean", "bool"),
-    ],
-)
-def test_casts_that_lose_nothing_happen_by_themselves(
-    spark: SparkSession, has: str, value: Any, wanted: str, seen: str
-) -> None:
-    class Kind(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-            return [f"{model_input['c'].dtype} {model_input['c'].iloc[0]}"] * len(model_input)
-
-    schema = ModelSignature(inputs=Schema([ColSpec(wanted, "c")]), outputs=Schema([ColSpec("string")]))
-    version = register("kinds", Kind(), signature=schema)
-    df = spark.createDataFrame([(value,)], f"c {has}")
-    udf = aml_spark.spark_udf(spark, f"models:/kinds/{version}")
-    udf.check(df)
-    assert df.select(udf()).collect()[0][0].split()[0] == seen
 
 
 def test_a_cast_that_could_lose_something_is_refused_before_any_task(spark: SparkSession, numbers: Any) -> None:
