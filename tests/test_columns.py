@@ -76,6 +76,7 @@ SPEC = {
     "show_message": False,
     "on_error": "raise",
     "environment": None,
+    "extra_env": None,
 }
 
 

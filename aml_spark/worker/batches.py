@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,26 +55,37 @@ def _joined(waiting: Sequence[Columns]) -> Columns:
 def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.Array]], int]:
     """What the query gave, by name, or by number where names aren't known; and the number of rows."""
     parts = batch if isinstance(batch, tuple) else (batch,)
-    wanted = {one.name: one.type for one in inputs or ()}
-    if len(parts) == 1 and isinstance(parts[0], pd.DataFrame):  # a struct until Spark 4.0
-        frame = parts[0]
-        return [(str(name), _from_pandas(frame[name], wanted.get(str(name)))) for name in frame.columns], len(frame)
     if inputs is not None and inputs[0].name is not None and len(parts) > len(inputs):
         raise PredictionError(f"takes {len(inputs)} columns, but {len(parts)} were given")
+    named = _fields(parts[0], inputs) if len(parts) == 1 else None
+    if named is not None:
+        one = inputs[0] if inputs is not None and len(inputs) == 1 else None
+        is_its_value = one is not None and (one.type is None or isinstance(one.type, pa.StructType))
+        if one is not None and is_its_value and one.name not in dict(named):
+            rebuilt = functools.partial(
+                pa.StructArray.from_arrays, [part for _, part in named], [of for of, _ in named]
+            )
+            named = [(str(one.name), parts[0] if isinstance(parts[0], pa.StructArray) else rebuilt())]
+        return named, len(parts[0])
     of_place = [one.type for one in inputs or ()] + [None] * len(parts)
     arrays = [
         part if isinstance(part, pa.Array) else _from_pandas(part, of_place[number])
         for number, part in enumerate(parts)
     ]
     rows = len(arrays[0]) if arrays else 0
-    if len(arrays) == 1 and pa.types.is_struct(arrays[0].type):
-        names = [field.name for field in arrays[0].type]
-        takes_struct = inputs is not None and len(inputs) == 1 and isinstance(inputs[0].type, pa.StructType)
-        if not takes_struct or names == [inputs[0].name]:  # type: ignore[index]
-            return list(zip(names, arrays[0].flatten(), strict=True)), rows
     if inputs is None or inputs[0].name is None:
         return [(str(number), array) for number, array in enumerate(arrays)], rows
     return [(str(one.name), array) for one, array in zip(inputs, arrays, strict=False)], rows
+
+
+def _fields(part: Any, inputs: list[Input] | None) -> list[tuple[str, pa.Array]] | None:
+    """The columns of a struct, which is a DataFrame until Spark 4.0; None for what is no struct."""
+    if isinstance(part, pd.DataFrame):
+        wanted = {one.name: one.type for one in inputs or ()}
+        return [(str(name), _from_pandas(part[name], wanted.get(str(name)))) for name in part.columns]
+    if isinstance(part, pa.StructArray):
+        return list(zip([field.name for field in part.type], part.flatten(), strict=True))
+    return None
 
 
 def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
