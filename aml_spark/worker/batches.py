@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,10 +61,10 @@ def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.A
         one = inputs[0] if inputs is not None and len(inputs) == 1 else None
         is_its_value = one is not None and (one.type is None or isinstance(one.type, pa.StructType))
         if one is not None and is_its_value and one.name not in dict(named):
-            rebuilt = functools.partial(
-                pa.StructArray.from_arrays, [part for _, part in named], [of for of, _ in named]
-            )
-            named = [(str(one.name), parts[0] if isinstance(parts[0], pa.StructArray) else rebuilt())]
+            value = parts[0]
+            if isinstance(value, pd.DataFrame):
+                value = pa.StructArray.from_arrays([part for _, part in named], [name for name, _ in named])
+            named = [(str(one.name), value)]
         return named, len(parts[0])
     of_place = [one.type for one in inputs or ()] + [None] * len(parts)
     arrays = [
