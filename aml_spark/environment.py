@@ -34,7 +34,9 @@ def wanted(model: PinnedModel, manager: str, start_seconds: float) -> dict[str, 
             hint="log it with pip_requirements=, or use env_manager='local'",
         )
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    requirements = [line for line in lines if line and not line.startswith("#")]
+    requirements = [line for line in lines if line and not line.startswith(("#", "-c ", "--constraint"))]
+    limits = model.folder / "constraints.txt"  # MLflow's name for what `-c` named
+    constraints = limits.read_text(encoding="utf-8") if limits.is_file() else ""
     names = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower().replace("_", "-") for line in requirements}
     # What scores there needs these, whatever the model asks for.
     requirements += [] if names & {"mlflow", "mlflow-skinny"} else [f"mlflow-skinny=={mlflow.__version__}"]
@@ -43,7 +45,8 @@ def wanted(model: PinnedModel, manager: str, start_seconds: float) -> dict[str, 
         "manager": manager,
         "python": _python(model),
         "requirements": requirements,
-        "digest": hashlib.sha256("\n".join([manager, _python(model), *requirements]).encode()).hexdigest()[:32],
+        "constraints": constraints,
+        "digest": hashlib.sha256(repr([manager, _python(model), requirements, constraints]).encode()).hexdigest()[:32],
         "start_seconds": start_seconds,
     }
 

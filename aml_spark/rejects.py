@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aml_spark import table
-from aml_spark.errors import TableNotFoundError
+from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError, listed
 from aml_spark.ledger import Entry
 from aml_spark.table import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+_OWN = ("reason", "model_version", "source_version", "attempt")
+
 
 def place(target: Table) -> Table:
     """The rejects table of a target: its name or path with `_rejects` at the end."""
     name = target.text[:-1] + "_rejects`" if target.text.endswith("`") else f"{target.text}_rejects"
     return Table(text=name, is_path=target.is_path)
+
+
+def check(spark: SparkSession, target: Table, key: Sequence[str]) -> None:
+    """Refuse what couldn't be written later.
+
+    Raises:
+        ArgumentError: a column of the key has the name of one that is written.
+        TargetError: something else is where the rejects go.
+    """
+    if taken := [name for name in key if name in _OWN]:
+        raise ArgumentError(f"key names {taken[0]!r}, and the rejects have a column of that name: {listed(_OWN)}")
+    found = place(target)
+    if table.detail(spark, found) is not None:
+        columns = spark.sql(f"SELECT * FROM {found.sql} LIMIT 0").columns
+        if not set(columns) >= set(_OWN):
+            raise TargetError(
+                f"the rejects of {target.text!r} go to {found.text!r}, but that is another table",
+                hint="name another target, or rename that table",
+            )
 
 
 def add(rows: DataFrame, target: Table, entry: Entry) -> None:

@@ -172,6 +172,8 @@ def score(
             target_version=ledger.version,
             skipped=True,
         )
+    if on_error == "quarantine":
+        rejects.check(spark, target_table, key or ())
     scored = _scored(spark, df, pinned, kept, prediction, result_type, params, on_error)
     rejected = 0
     if old is not None and not overwrite:
@@ -268,7 +270,9 @@ def _scored(
                 hint="log it with a signature that names them: infer_signature(DataFrame, …)",
             )
     columns = [F.col(table.quoted(name)) for name in names]
-    if schema is None or not schema.has_input_names() or inputs != names:  # only a struct tells which is which
+    if (
+        schema is None or not schema.has_input_names() or inputs != names or len(names) == 1
+    ):  # a struct tells which is which
         columns = [F.struct(*[column.alias(name) for column, name in zip(columns, names, strict=True)])]
     version = F.lit(_version_text(pinned)).alias(MODEL_VERSION)
     keep = [F.col(table.quoted(name)) for name in kept]

@@ -173,8 +173,10 @@ def make_udf(
                 f"the model {model.label!r} names no columns in its signature, so they have to be given",
                 hint="udf(F.struct('a', 'b'))",
             )
-        # Columns reach Python faster than a struct of them.
-        return inner(*[F.col("`" + str(one.name).replace("`", "``") + "`") for one in inputs])
+        given = [F.col("`" + str(one.name).replace("`", "``") + "`") for one in inputs]
+        if len(given) == 1:  # a column that is a struct itself has to be told from a struct of columns
+            return inner(F.struct(given[0].alias(str(inputs[0].name))))
+        return inner(*given)  # which reach Python faster than a struct of them
 
     def check(df: DataFrame) -> None:
         signature.check_columns(model, df)

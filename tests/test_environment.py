@@ -98,7 +98,43 @@ def test_a_crash_ends_the_query_with_its_last_lines_and_the_next_one_works(
     rows = _rows(spark)
     with pytest.raises(PySparkException, match=r"crashed its process \(signal 9\)"):
         rows.selectExpr("-1 - x x", "n", "t", "s").select(udf()).collect()
-    assert rows.select(udf()).count() == 41
+    assert len(rows.select(udf()).collect()) == 41
+
+
+def test_a_broken_environment_is_built_anew(spark: SparkSession, uri: str, place: Path) -> None:
+    built = place / wanted(pin(uri), "uv", 60)["digest"]
+    for package in ("pyarrow", "pandas"):  # as where a temporary folder was tidied
+        shutil.rmtree(built / "packages" / package)
+    env = {environments.PLACE: str(place), "ANOTHER": "process"}
+    udf = aml_spark.spark_udf(spark, uri, env_manager="uv", extra_env=env)
+    assert len(_rows(spark).select(udf()).collect()) == 41
+    assert (built / "packages" / "pyarrow").is_dir()
+
+
+def test_what_a_model_writes_is_not_in_errors_and_a_crash_is_no_rows_failure(
+    spark: SparkSession, uri: str, place: Path, tmp_path: Path
+) -> None:
+    from pyspark.errors import PySparkException
+
+    class Talker(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            import os
+
+            if (model_input["x"] > 7).any():
+                os.write(2, f"this row: {model_input['x'].tolist()} 77123".encode())
+                os._exit(3)
+            raise SystemExit(f"that row: {model_input['x'].tolist()} 77123")
+
+    folder = str(tmp_path / "talker")
+    requirements = Path(uri, "requirements.txt").read_text().splitlines()
+    signature = ModelSignature(inputs=Schema([ColSpec("double", "x")]), outputs=Schema([ColSpec("double")]))
+    mlflow.pyfunc.save_model(folder, python_model=Talker(), signature=signature, pip_requirements=requirements)
+    env = {environments.PLACE: str(place)}
+    udf = aml_spark.spark_udf(spark, folder, env_manager="uv", on_error="null", extra_env=env)
+    assert spark.range(3).selectExpr("double(id) x").where(udf().isNull()).count() == 3
+    with pytest.raises(PySparkException, match=r"crashed its process \(exit code 3\)") as raised:
+        spark.range(3).selectExpr("double(id + 7) x").select(udf()).collect()
+    assert "77123" not in str(raised.value)
 
 
 def test_a_packed_environment_needs_no_installer(spark: SparkSession, uri: str, tmp_path: Path) -> None:
@@ -122,14 +158,14 @@ def test_an_environment_that_was_killed_while_it_was_built_is_built_anew(uri: st
     library = str(Path(aml_spark.__file__).parent)
     env = {**os.environ, environments.PLACE: str(tmp_path)}
     command = [sys.executable, "-c", code, library, json.dumps(facts)]
-    place = tmp_path / facts["digest"]
+    place, part = tmp_path / facts["digest"], tmp_path / f"{facts['digest']}.part"
     with subprocess.Popen(command, env=env, start_new_session=True) as building:
-        while not (place / "packages").exists():
+        while not (part / "packages").exists():
             assert building.poll() is None
             time.sleep(0.01)
         os.killpg(building.pid, signal.SIGKILL)
-    assert not (place / "environment.json").exists()
-    (place / "packages" / "half").mkdir(parents=True, exist_ok=True)
+    assert not place.exists()
+    (part / "packages" / "half").mkdir(parents=True, exist_ok=True)
     both = [subprocess.Popen(command, env=env) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert (place / "environment.json").exists()
@@ -139,7 +175,7 @@ def test_an_environment_that_was_killed_while_it_was_built_is_built_anew(uri: st
 
 @pytest.mark.parametrize("manager", ["uv", "virtualenv"])
 def test_each_manager_installs_what_can_be_moved(manager: str, tmp_path: Path) -> None:
-    facts = {"manager": manager, "python": f"3.{sys.version_info.minor}", "requirements": [PACKAGE]}
+    facts = {"manager": manager, "python": f"3.{sys.version_info.minor}", "requirements": [PACKAGE], "constraints": ""}
     environments.build(facts, tmp_path / "built")
     moved = (tmp_path / "built").rename(tmp_path / "moved")
     start = [*environments.command(moved), "import sys, tabulate; print(tabulate.__file__, *sys.argv[1:])", "more"]
@@ -149,7 +185,12 @@ def test_each_manager_installs_what_can_be_moved(manager: str, tmp_path: Path) -
 
 
 def test_what_cant_be_installed_is_told_without_passwords(tmp_path: Path) -> None:
-    facts = {"manager": "uv", "python": f"3.{sys.version_info.minor}", "requirements": ["no-such-package-of-ours==1"]}
+    facts = {
+        "manager": "uv",
+        "python": f"3.{sys.version_info.minor}",
+        "requirements": ["no-such-package-of-ours==1"],
+        "constraints": "",
+    }
     with pytest.raises(PredictionError, match="couldn't build") as raised:
         environments.build(facts, tmp_path / "environment")
     assert "no-such-package-of-ours" in str(raised.value)

@@ -73,6 +73,7 @@ KINDS = [
         st.fixed_dictionaries({"a": _whole(64), "b": TEXT}),
         dict,
     ),
+    Kind("map<string, int>", ("long",), st.dictionaries(TEXT, st.none() | WHOLE["int"], max_size=2), dict),
     Kind("map<string, bigint>", ("long",), st.dictionaries(TEXT, _whole(64), max_size=2), dict),
 ]
 DTYPES = {

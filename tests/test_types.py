@@ -73,6 +73,7 @@ OUTPUTS = [
     Out("array<double>", "a row of an array or a DataFrame", np.array([[1.0, 2.0], [3.0, 4.0]]), [[1, 2], [3, 4]]),
     Out("array<array<double>>", "a tensor's values of a row, of any rank", np.ones((2, 1, 2)), [[[1, 1]], [[1, 1]]]),
     Out("array<string>", "lists of texts", [["a"], None], [["a"], None]),
+    Out("map<string,double>", "dicts", [{"a": 1.0, "b": None}, None], [{"a": 1.0, "b": None}, None]),
     Out(
         "struct<a: double, b: string>",
         "columns of a DataFrame, or of a dict, by name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,3 +293,56 @@ def test_a_struct_for_a_model_of_one_object_is_not_nested_twice(spark: SparkSess
     df = spark.range(3).select(F.struct(F.col("id").cast("double").alias("a")).alias("payload"))
     rows = df.select(udf().alias("none"), udf("payload").alias("own"), udf(F.struct("payload")).alias("struct"))
     assert [tuple(row) for row in rows.collect()] == [(0.0,) * 3, (1.0,) * 3, (2.0,) * 3]
+
+
+@pytest.mark.parametrize(("given", "factor"), [(None, 2.0), ({"factor": 5.0}, 5.0)])
+def test_params_reach_the_model_with_the_signatures_defaults(
+    spark: SparkSession, tmp_path: Path, given: dict[str, float] | None, factor: float
+) -> None:
+    class Times(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input["x"] * (params or {}).get("factor", 0.0)
+
+    data = pd.DataFrame({"x": [1.0]})
+    signature = infer_signature(data, data["x"], {"factor": 2.0})
+    folder = str(tmp_path / "model")
+    mlflow.pyfunc.save_model(folder, python_model=Times(), signature=signature, pip_requirements=["mlflow"])
+    udf = aml_spark.spark_udf(spark, folder, params=given)
+    assert [row[0] for row in spark.range(3).selectExpr("double(id) x").select(udf()).collect()] == [
+        number * factor for number in range(3)
+    ]
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_query_whatever_is_done_on_errors(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    from pyspark.errors import PySparkException
+
+    class Broken(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def load_context(self, context: Any) -> None:
+            if os.environ.get("ON_AN_EXECUTOR"):
+                raise ModuleNotFoundError("not here", name="absent_package")
+
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input["x"]
+
+    folder = str(tmp_path / "model")
+    mlflow.pyfunc.save_model(folder, python_model=Broken(), pip_requirements=["mlflow"])
+    udf = aml_spark.spark_udf(spark, folder, "double", on_error="null", extra_env={"ON_AN_EXECUTOR": "1"})
+    with pytest.raises(PySparkException, match=r"couldn't be loaded.*ModuleNotFoundError \(absent_package\)"):
+        spark.range(3).selectExpr("double(id) x").select(udf("x")).collect()
+
+
+def test_a_model_that_needs_names_gets_a_data_frame_of_its_numbers(spark: SparkSession, tmp_path: Path) -> None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    data = pd.DataFrame({"a": [1.0, 2.0, 1.0, 2.0], "b": [5.0, 5.0, 6.0, 6.0]})
+    coded = ColumnTransformer([("coded", OneHotEncoder(), ["a", "b"])])  # knows no other value than these
+    model = make_pipeline(coded, LinearRegression()).fit(data, [1.0, 2.0, 3.0, 4.0])
+    folder, signature = str(tmp_path / "model"), infer_signature(data, model.predict(data))
+    mlflow.sklearn.save_model(model, folder, signature=signature, serialization_format="cloudpickle")
+    scored = spark.createDataFrame(data).coalesce(1).select(aml_spark.spark_udf(spark, folder)()).collect()
+    assert [row[0] for row in scored] == model.predict(data).tolist()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from . import local, scorer, upkeep
 from .batches import merged
 from .columns import ColumnError, Input, fits, plan
-from .failures import PredictionError
+from .failures import PredictionError, RowsError
 from .predictions import to_arrow
 
 __all__ = ["ColumnError", "Input", "PredictionError", "fits", "plan", "predict", "to_arrow"]
@@ -47,7 +47,6 @@ def _predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> It
         if spec["on_error"] == "raise":
             yield place.score(types, columns, rows)
         else:
-            plan(inputs, types)  # columns that don't fit are nobody's row
             yield _spared(functools.partial(place.score, types), columns, rows, spec)
 
 
@@ -59,7 +58,7 @@ def _spared(
     def halves(columns: Sequence[pa.Array], rows: int) -> tuple[list[pa.Array], list[str | None]]:
         try:
             return [score(columns, rows)], [None] * rows
-        except PredictionError as error:
+        except RowsError as error:
             if rows == 1:
                 return [pa.nulls(1, spec["output"])], [str(error)]
         first = rows // 2

@@ -96,5 +96,6 @@ def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
         # Integers beside nulls came as doubles: exact up to 2^53.
         values = array.drop_null().to_numpy()
         if array.null_count and (abs(values) < 2**53).all() and (values == values.round()).all():
-            return array.cast(wanted)
+            small = (abs(values) < 2 ** (wanted.bit_width - 1)).all()
+            return array.cast(wanted if small else pa.int64())
     return array

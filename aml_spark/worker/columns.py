@@ -196,13 +196,11 @@ def cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         parts = [cast(there.get(field.name, absent), field.type) for field in wanted]
         return pa.StructArray.from_arrays(parts, fields=list(wanted), mask=array.is_null())
     if pa.types.is_map(wanted):
-        items = cast(array.items, wanted.item_type)
-        made = pa.ListArray.from_arrays(
-            array.offsets,
-            pa.StructArray.from_arrays([cast(array.keys, wanted.key_type), items], ["key", "value"]),
-            mask=array.is_null(),
-        )
-        return made.cast(wanted)
+        gone = np.append(array.is_null().to_numpy(zero_copy_only=False), False)
+        offsets = pa.array(array.offsets.to_numpy(), pa.int32(), mask=gone)
+        return pa.MapArray.from_arrays(
+            offsets, cast(array.keys, wanted.key_type), cast(array.items, wanted.item_type)
+        ).cast(wanted)
     if _is_list(wanted):
         return pa.ListArray.from_arrays(
             array.offsets.cast(pa.int32()), cast(array.values, wanted.value_type), mask=array.is_null()

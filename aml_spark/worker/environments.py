@@ -1,7 +1,7 @@
 """A model's own Python packages: a folder of them, built once for a machine and content, whatever else runs there.
 
-The folder holds `packages/` and, written last, `environment.json` with the Python version it was built for. It can be
-moved: nothing in it names a place.
+The folder holds `packages/` and `environment.json` with the Python version it was built for. It can be moved: nothing
+in it names a place. So it is built beside its place and moved there when it is whole.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def folder(wanted: Mapping[str, Any]) -> Path:
 
     Args:
         wanted: `manager` (`uv`, `virtualenv` or `prebuilt`), `python` (such as `3.11`), `requirements` (lines),
-            `digest` of both; of a prebuilt one its `path`, or its name among the session's files.
+            `constraints` (text), `digest` of these; of a prebuilt one its `path`, or its name among Spark's files.
 
     Raises:
         PredictionError: it can't be built, with the last lines of what the installer said; or no prebuilt one is there.
@@ -46,20 +46,23 @@ def folder(wanted: Mapping[str, Any]) -> Path:
         return found
     place = _place() / str(wanted["digest"])
     with _locked(place.with_suffix(".lock")):
-        if not (place / _FACTS).is_file():
-            shutil.rmtree(place, ignore_errors=True)  # of a build that was killed
+        if not place.exists():
+            part = place.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
             try:
-                build(wanted, place)
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
+                build(wanted, part)
+                part.rename(place)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     return place
 
 
 def remove(wanted: Mapping[str, Any]) -> None:
-    """Have the environment built anew when it is needed next: it turned out to be broken."""
-    if wanted["manager"] != "prebuilt":
-        (_place() / wanted["digest"] / _FACTS).unlink(missing_ok=True)
+    """Take away an environment that turned out to be broken, as where the temporary folder was tidied."""
+    place = _place() / str(wanted["digest"])
+    with _locked(place.with_suffix(".lock")), contextlib.suppress(FileNotFoundError):
+        broken = place.rename(place.with_suffix(f".{os.getpid()}"))
+        shutil.rmtree(broken, ignore_errors=True)
 
 
 def build(wanted: Mapping[str, Any], place: Path) -> None:
@@ -74,6 +77,10 @@ def build(wanted: Mapping[str, Any], place: Path) -> None:
     requirements = place / "requirements.txt"
     requirements.write_text("\n".join(wanted["requirements"]) + "\n", encoding="utf-8")
     target = ["--target", str(packages), "--requirement", str(requirements)]
+    if wanted["constraints"]:
+        constraints = place / "constraints.txt"
+        constraints.write_text(wanted["constraints"], encoding="utf-8")
+        target += ["--constraint", str(constraints)]
     if wanted["manager"] == "uv":
         uv = shutil.which("uv")
         start = [uv] if uv else [sys.executable, "-m", "uv"]

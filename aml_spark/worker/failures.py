@@ -15,6 +15,10 @@ class PredictionError(Exception):
     """What went wrong with a batch, in a text without rows of it."""
 
 
+class RowsError(PredictionError):
+    """The same where some of the rows are to blame, and others may be scored without them."""
+
+
 def where() -> str:
     """The partition that this task works on, in words; nothing where that isn't known."""
     try:
@@ -25,7 +29,7 @@ def where() -> str:
     return f" in partition {context.partitionId()}" if context else ""
 
 
-def of_model(error: BaseException, spec: Mapping[str, Any], what: str) -> PredictionError:
+def told(error: BaseException, spec: Mapping[str, Any], what: str) -> str:
     """Name what failed and where, but not the model's own message, which may quote a row, unless that is wished for."""
     frames = [
         f"{frame.filename}:{frame.lineno} in {frame.name}"
@@ -37,4 +41,4 @@ def of_model(error: BaseException, spec: Mapping[str, Any], what: str) -> Predic
         kind += f" ({error.name})"
     if spec["show_message"]:
         kind += f" ({' '.join(str(error).split())})"
-    return PredictionError(f"{what}{where()}: {kind} at " + " < ".join(reversed(frames[-6:])))
+    return f"{what}{where()}: {kind} at " + " < ".join(reversed(frames[-6:]))

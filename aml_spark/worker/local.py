@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from . import failures, models
 from .columns import Input, plan
-from .failures import PredictionError
+from .failures import PredictionError, RowsError
 from .predictions import to_arrow
 
 
@@ -35,7 +35,8 @@ class Scorer:
         """The predictions for some rows.
 
         Raises:
-            PredictionError: columns that don't fit the model, or the model fails, or gives what doesn't fit the query.
+            RowsError: the model fails on these rows, or gives what doesn't fit the query.
+            PredictionError: the model can't be loaded, or the columns don't fit it.
         """
         model = self.load()
         if types != self._types:
@@ -43,10 +44,10 @@ class Scorer:
             self._types = types
         try:
             prediction = self._call(columns, rows)
-        except PredictionError:
-            raise
-        except Exception as error:
-            raise failures.of_model(error, self._spec, failures.BATCH) from None
-        answer = to_arrow(prediction, self._spec["output"], rows, self._spec["time_zone"])
+            answer = to_arrow(prediction, self._spec["output"], rows, self._spec["time_zone"])
+        except PredictionError as error:
+            raise RowsError(str(error)) from None
+        except (Exception, SystemExit) as error:
+            raise RowsError(failures.told(error, self._spec, failures.BATCH)) from None
         models.settled(model)
         return answer

@@ -66,14 +66,16 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
         _loaded.popitem(last=False)
         upkeep.stir()
     import mlflow.pyfunc
+    from mlflow.models.signature import ModelSignature
 
     try:
         model = mlflow.pyfunc.load_model(folder, suppress_warnings=True, model_config=spec["model_config"])
-    except Exception as error:
-        raise failures.of_model(error, spec, "couldn't be loaded") from None
+    except (Exception, SystemExit) as error:
+        raise failures.PredictionError(failures.told(error, spec, "couldn't be loaded")) from None
     if spec["enforced"]:
-        # The types are right already, and MLflow's own check refuses integers beside nulls.
-        model.metadata.signature = None
+        # The types are right already, and MLflow's own check refuses integers beside nulls. It drops unknown params.
+        known = model.metadata.get_params_schema()
+        model.metadata.signature = ModelSignature(params=known) if known else None
     params = spec["params"]
     predict = (lambda data: model.predict(data, params=params)) if params else model.predict
     _loaded[key] = LoadedModel(predict, model.loader_module, size)
@@ -92,7 +94,7 @@ def caller(model: LoadedModel, plan: Plan, spec: Mapping[str, Any]) -> Callable[
     if plan.dtype is not None and model.flavor in _MATRIX_FLAVORS:
         key = (*(name for name, _, _ in plan.steps), str(plan.dtype), str(spec["output"]))
         if key not in model.takes_matrix:
-            model.takes_matrix[key] = all(_equal(model, plan, sample, spec) for sample in _made_up(plan))
+            model.takes_matrix[key] = _equal(model, plan, spec)
         if model.takes_matrix[key]:
             return functools.partial(_of_matrix, model, plan)
     return lambda arrays, rows: model.predict(plan.data(arrays, rows))
@@ -114,19 +116,27 @@ def _made_up(plan: Plan) -> list[list[pa.Array]]:
     return [[pa.array(column.astype(plan.dtype)) for column in values] for values in (numbers, missing)]
 
 
-def _equal(model: LoadedModel, plan: Plan, sample: Sequence[pa.Array], spec: Mapping[str, Any]) -> bool:
-    """Whether the model gives the same for a DataFrame and a matrix, or the same error, such as for what is missing."""
-    answers: list[Any] = []
-    for data in (plan.data, plan.matrix):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                answers.append(to_arrow(model.predict(data(sample, len(sample[0]))), spec["output"], len(sample[0])))
-        except Exception as error:
-            answers.append(type(error))
-    if isinstance(answers[0], type) or isinstance(answers[1], type):
-        return answers[0] is answers[1]
-    return _identical(*answers)
+def _equal(model: LoadedModel, plan: Plan, spec: Mapping[str, Any]) -> bool:
+    """Whether the model answers the same to a DataFrame and to a matrix.
+
+    Only a real answer counts; for what is missing an equal error does, too, after that.
+    """
+    for number, sample in enumerate(_made_up(plan)):
+        answers: list[Any] = []
+        for data in (plan.data, plan.matrix):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    answers.append(to_arrow(model.predict(data(sample, _SAMPLE)), spec["output"], _SAMPLE))
+            except Exception as error:
+                answers.append(error)
+        frame, matrix = answers
+        if isinstance(frame, Exception) or isinstance(matrix, Exception):
+            if number == 0 or repr(frame) != repr(matrix):
+                return False
+        elif not _identical(frame, matrix):
+            return False
+    return True
 
 
 def _identical(one: pa.Array, other: pa.Array) -> bool:

@@ -61,9 +61,8 @@ def _to_arrow(prediction: Any, wanted: pa.DataType, rows: int) -> pa.Array:
         prediction = prediction.set_axis([str(name) for name in prediction.columns], axis=1)
         if pa.types.is_struct(wanted):
             return _struct({name: prediction[name] for name in prediction.columns}, wanted)
-        if pa.types.is_list(wanted) and not (
-            prediction.shape[1] == 1 and rows and isinstance(prediction.iloc[0, 0], (list, np.ndarray))
-        ):
+        first = next((value for value in prediction.iloc[:, 0] if value is not None), None) if rows else None
+        if pa.types.is_list(wanted) and not (prediction.shape[1] == 1 and isinstance(first, (list, np.ndarray))):
             return _array(list(prediction.to_numpy()), wanted)
         return _array(_leftmost(prediction, wanted), wanted)
     if pa.types.is_struct(wanted) and isinstance(prediction, np.ndarray) and prediction.ndim == 2:
@@ -113,6 +112,8 @@ def _array(values: Any, wanted: pa.DataType) -> pa.Array:
     if isinstance(values, np.ndarray) and (values.dtype == object or values.ndim > 1):
         values = list(values)
     try:
+        if pa.types.is_map(wanted):
+            return pa.array([None if value is None else list(value.items()) for value in values], wanted)
         # A NaN of numpy's stays NaN; None and pandas' NA become null.
         if isinstance(values, (list, tuple)):
             values = [_plain(value) for value in values]
