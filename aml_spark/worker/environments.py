@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,22 @@ def folder(wanted: Mapping[str, Any]) -> Path:
     return place
 
 
-def remove(wanted: Mapping[str, Any]) -> None:
-    """Take away an environment that turned out to be broken, as where the temporary folder was tidied."""
+def facts(place: Path) -> str:
+    """What tells one build of an environment from the next."""
+    return (place / _FACTS).read_text(encoding="utf-8")
+
+
+def remove(wanted: Mapping[str, Any], broken: str) -> None:
+    """Take away an environment that turned out to be broken, as where the temporary folder was tidied.
+
+    Args:
+        wanted: as for `folder`.
+        broken: the `facts` of the build that is broken; another worker may have made a new one meanwhile.
+    """
     place = _place() / str(wanted["digest"])
     with _locked(place.with_suffix(".lock")), contextlib.suppress(FileNotFoundError):
-        broken = place.rename(place.with_suffix(f".{os.getpid()}"))
-        shutil.rmtree(broken, ignore_errors=True)
+        if facts(place) == broken:
+            shutil.rmtree(place.rename(place.with_suffix(f".{os.getpid()}")), ignore_errors=True)
 
 
 def build(wanted: Mapping[str, Any], place: Path) -> None:
@@ -95,14 +106,14 @@ def build(wanted: Mapping[str, Any], place: Path) -> None:
             said = told(done.stdout + done.stderr)
             raise PredictionError(f"needs an environment that {wanted['manager']} couldn't build:\n{said}")
     shutil.rmtree(place / "pip", ignore_errors=True)
-    (place / _FACTS).write_text(json.dumps({"python": wanted["python"]}), encoding="utf-8")
+    (place / _FACTS).write_text(json.dumps({"python": wanted["python"], "build": uuid.uuid4().hex}), encoding="utf-8")
 
 
 def command(place: Path) -> list[str]:
     """How to start Python with nothing but the environment's packages."""
-    facts = json.loads((place / _FACTS).read_text(encoding="utf-8"))
+    python = json.loads(facts(place))["python"]
     start = "import site, sys; site.addsitedir(sys.argv.pop(1)); exec(sys.argv.pop(1))"
-    return [interpreter(facts["python"]), "-I", "-S", "-c", start, str(place / "packages")]
+    return [interpreter(python), "-I", "-S", "-c", start, str(place / "packages")]
 
 
 def interpreter(version: str) -> str:

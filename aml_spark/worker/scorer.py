@@ -56,13 +56,16 @@ def get(folder: str, spec: Mapping[str, Any]) -> Scorer:
     if key not in _scorers:
         while len(_scorers) >= _MOST:
             _scorers.popitem(last=False)[1].end()
+        wanted = spec["environment"]
+        place = environments.folder(wanted)
+        build = environments.facts(place)
         try:
-            _scorers[key] = Scorer(folder, spec)
+            _scorers[key] = Scorer(place, folder, spec)
         except _StartError:
-            if spec["environment"]["manager"] == "prebuilt":
+            if wanted["manager"] == "prebuilt":
                 raise
-            environments.remove(spec["environment"])
-            _scorers[key] = Scorer(folder, spec)
+            environments.remove(wanted, build)
+            _scorers[key] = Scorer(environments.folder(wanted), folder, spec)
     _scorers.move_to_end(key)
     return _scorers[key]
 
@@ -71,6 +74,7 @@ class Scorer:
     """The near end of a process that scores.
 
     Args:
+        place: the environment.
         folder: where the model's files are.
         spec: what the driver decided.
 
@@ -78,9 +82,8 @@ class Scorer:
         PredictionError: the process doesn't start in time, or ends; with its last lines.
     """
 
-    def __init__(self, folder: str, spec: Mapping[str, Any]) -> None:
+    def __init__(self, place: Path, folder: str, spec: Mapping[str, Any]) -> None:
         wanted = spec["environment"]
-        place = environments.folder(wanted)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - ends with the scorer
         near_in, far_out = os.pipe()
         far_in, near_out = os.pipe()

@@ -3,7 +3,7 @@
     python tests/benchmarks/spark_udf.py [--only linear …] [--master local[2] …] [--pairs 3] [--scale 1] [--json FILE]
 
 Both run in turn in one process, each query into Spark's noop sink. Machines drift, ratios of a pair less. Beside them
-stand two limits: reading the table alone, and `predict` in one process, times the cores.
+stand three limits: reading the table alone, a UDF that only gives zeros, and `predict` in one process, times the cores.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import aml_spark
 
 MASTERS = ("local[2]", "local-cluster[2,1,2048]")
+RATES = ("scan", "zeros", "predict", "mlflow", "ours")
 CITIES = ["Aachen", "Bremen", "Celle", "Dresden", "Erfurt", "Fulda", "Gera", "Hagen"]
 
 
@@ -119,14 +120,12 @@ def main() -> None:
             workspace = Path(folder, "mlworkspace")
             with aml_spark.configure(spark, workspace=workspace, experiment="benchmark", autolog=False):
                 print(f"\n{master}, {asked.pairs} pairs; rows a second, in thousands\n")
-                print(
-                    f"{'':>10}{'scan':>9}{'predict':>9}{'mlflow':>9}{'ours':>9}   times faster  (from to)   aim",
-                    flush=True,
-                )
+                head = "".join(f"{name:>9}" for name in RATES)
+                print(f"{'':>10}{head}   times faster  (from to)   aim", flush=True)
                 for one in chosen:
                     result = measured(spark, one, Path(folder), asked.pairs, asked.scale)
                     results.append({"master": master, **result})
-                    rates = "".join(f"{result[name] / 1e3:>9,.0f}" for name in ("scan", "predict", "mlflow", "ours"))
+                    rates = "".join(f"{result[name] / 1e3:>9,.0f}" for name in RATES)
                     low, middle, high = result["ratio"]
                     print(f"{one.name:>10}{rates}{middle:>14.2f}   ({low:.2f} {high:.2f}){one.aim:>8}", flush=True)
             spark.stop()
@@ -153,6 +152,7 @@ def measured(spark: SparkSession, one: Workload, folder: Path, pairs: int, scale
     assert both.where("NOT (a <=> b)").count() == 0, f"{one.name}: the answers differ"
     ways = {name: data.select(udf().alias("p")) for name, udf in udfs.items()}
     ways["scan"] = data.select(*one.columns)
+    ways["zeros"] = data.select(_zeros()(*one.columns).alias("p"))
     first = {name: _seconds(few.select(udf().alias("p"))) for name, udf in udfs.items()}
     for df in ways.values():
         _seconds(df)
@@ -177,6 +177,20 @@ def measured(spark: SparkSession, one: Workload, folder: Path, pairs: int, scale
         "first_rows_seconds": first,
         "seconds": runs,
     }
+
+
+def _zeros() -> Any:
+    """A UDF that has Spark send the columns and take a column back, and does nothing else."""
+    from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+
+    def zeros(batches: Iterator[Any]) -> Iterator[Any]:
+        import numpy
+        import pyarrow
+
+        for columns in batches:
+            yield pyarrow.array(numpy.zeros(len(columns[0])))
+
+    return arrow_udf(zeros, "double", ArrowUDFType.SCALAR_ITER)
 
 
 def _rows(spark: SparkSession, one: Workload, rows: int) -> DataFrame:
