@@ -255,8 +255,14 @@ def _scored(
 ) -> DataFrame:
     from pyspark.sql import functions as F
 
+    keep = [F.col(table.quoted(name)) for name in kept]
+    version = F.lit(_version_text(pinned)).alias(MODEL_VERSION)
     if is_spark_ml(pinned):
-        return _transformed(spark, df, pinned, kept, prediction, result_type, params, on_error)
+        if params or on_error != "raise":
+            raise ArgumentError(f"{pinned.label!r} is a model of Spark ML, which takes no params and no on_error")
+        scored, name = transformed(spark, pinned, df)
+        column = F.col(table.quoted(name))
+        return scored.select(*keep, (column.cast(result_type) if result_type else column).alias(prediction), version)
     udf = make_udf(spark, pinned, result_type, params=params, on_error=on_error)
     schema = pinned.metadata.get_input_schema()
     inputs = schema.input_names() if schema is not None and schema.has_input_names() else list(df.columns)
@@ -270,40 +276,14 @@ def _scored(
                 hint="log it with a signature that names them: infer_signature(DataFrame, …)",
             )
     columns = [F.col(table.quoted(name)) for name in names]
-    if (
-        schema is None or not schema.has_input_names() or inputs != names or len(names) == 1
-    ):  # a struct tells which is which
+    # Where not all that the signature names are there, or one that may be a struct itself, a struct tells them apart.
+    if schema is None or not schema.has_input_names() or inputs != names or len(names) == 1:
         columns = [F.struct(*[column.alias(name) for column, name in zip(columns, names, strict=True)])]
-    version = F.lit(_version_text(pinned)).alias(MODEL_VERSION)
-    keep = [F.col(table.quoted(name)) for name in kept]
     if on_error != "quarantine":
         return df.select(*keep, udf(*columns).alias(prediction), version)
     both = df.select(*keep, udf(*columns).alias(_REASON))
     predicted, reason = F.col(f"{_REASON}.prediction"), F.col(f"{_REASON}.reason")
     return both.select(*keep, predicted.alias(prediction), version, reason.alias(_REASON))
-
-
-def _transformed(
-    spark: SparkSession,
-    df: DataFrame,
-    pinned: PinnedModel,
-    kept: Sequence[str],
-    prediction: str,
-    result_type: DataType | str | None,
-    params: Mapping[str, Any] | None,
-    on_error: str,
-) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    if params or on_error != "raise":
-        raise ArgumentError(f"{pinned.label!r} is a model of Spark ML, which takes no params and no on_error")
-    scored, name = transformed(spark, pinned, df)
-    column = F.col(table.quoted(name))
-    return scored.select(
-        *[F.col(table.quoted(kept_name)) for kept_name in kept],
-        (column if result_type is None else column.cast(result_type)).alias(prediction),
-        F.lit(_version_text(pinned)).alias(MODEL_VERSION),
-    )
 
 
 def _quarantine(
