@@ -4,7 +4,8 @@ PYTHON ?= python3
 UV := $(shell command -v uv || echo $(PYTHON) -m uv)
 BIN := .venv/bin
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
-INSTALL := $(UV) pip install --quiet --require-hashes
+# With uv's cache, each installation would leave PySpark there once more, unpacked: 1.6 GB that nothing uses again.
+INSTALL := $(UV) pip install --quiet --no-cache --require-hashes
 
 # Where this is set, each of the hundred processes of a test run compiles again all that it imports.
 export PYTHONDONTWRITEBYTECODE :=

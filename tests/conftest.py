@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(processes.ENVIRONMENT)
+    # MLflow and Spark leave files behind, a killed process leaves more: all of it goes with this folder.
+    temporary = tempfile.TemporaryDirectory(prefix="pytest-", ignore_cleanup_errors=True)
+    config.add_cleanup(temporary.cleanup)
+    os.environ |= {"TMPDIR": temporary.name, "SPARK_LOCAL_DIRS": temporary.name}
+    tempfile.tempdir = temporary.name
     with contextlib.suppress(ImportError):  # it isn't there with the oldest versions
         import hypothesis
 
