@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
+_KEPT_IN = {"double": ("double", "float", "int", "smallint", "tinyint"), "float": ("float", "smallint", "tinyint")}
+"""Spark's types of numbers which keep every digit in another type."""
+
 
 class ModelUDF(Protocol):
     """What `spark_udf` returns: a function of columns that `spark.udf.register` takes, too."""
@@ -153,6 +156,7 @@ def make_udf(
         "on_error": on_error,
         "environment": environment,
         "show_message": show_message,
+        "in_array": False,
     }
     code = Path(worker.__file__).parent
     archive, name = pack(model, code)
@@ -162,12 +166,27 @@ def make_udf(
     # One module for all models of a Python process, so that the models it has loaded share one limit.
     if on_error == "quarantine":
         returns = StructType().add("prediction", returns).add("reason", "string")
-    inner = _as_udf(_bridge(name, f"aml_spark_worker_{digest(code)[:32]}", spec), returns, spark_version(spark))
+    module, version = f"aml_spark_worker_{digest(code)[:32]}", spark_version(spark)
+    inner = _as_udf(_bridge(name, module, spec), returns, version)
+    number_type = signature.number_type(inputs) if version >= (4, 1) else None
+    if number_type is not None:
+        of_array = _as_udf(_bridge(name, module, {**spec, "in_array": True}), returns, version)
+
+    def of_columns(*columns: Column | str) -> Column:
+        if number_type is None or inputs is None or len(columns) != len(inputs):
+            return inner(*columns)
+        # Spark writes one array to Arrow faster than many columns. It decides by the types, before it plans the query.
+        given = [F.col(column) if isinstance(column, str) else column for column in columns]
+        types = F.array(*[F.typeof(column) for column in given])
+        are_kept = F.size(F.array_except(types, F.array(*map(F.lit, _KEPT_IN[number_type])))) == 0
+        array = F.array(*[column.cast(number_type) for column in given])
+        names = ", ".join(str(column).removeprefix("Column<'").removesuffix("'>") for column in given).replace("`", "")
+        return F.when(are_kept, of_array(array)).otherwise(inner(*given)).alias(f"predict({names})")
 
     @functools.wraps(inner)
     def udf(*columns: Column | str) -> Column:
         if columns:
-            return inner(*columns)
+            return of_columns(*columns)
         if inputs is None or inputs[0].name is None:
             raise ArgumentError(
                 f"the model {model.label!r} names no columns in its signature, so they have to be given",
@@ -176,7 +195,7 @@ def make_udf(
         given = [F.col("`" + str(one.name).replace("`", "``") + "`") for one in inputs]
         if len(given) == 1:  # a column that is a struct itself has to be told from a struct of columns
             return inner(F.struct(given[0].alias(str(inputs[0].name))))
-        return inner(*given)  # which reach Python faster than a struct of them
+        return of_columns(*given)  # which reach Python faster than a struct of them
 
     def check(df: DataFrame) -> None:
         signature.check_columns(model, df)

@@ -74,6 +74,7 @@ SPEC = {
     "output": pa.float64(),
     "time_zone": "UTC",
     "show_message": False,
+    "in_array": False,
     "on_error": "raise",
     "environment": None,
     "extra_env": None,

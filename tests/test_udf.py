@@ -55,6 +55,34 @@ def test_each_way_to_name_the_columns_gives_what_predict_gives(spark: SparkSessi
 
 
 @pytest.mark.every_kind
+def test_numbers_of_several_types_are_each_widened_without_loss(spark: SparkSession) -> None:
+    from pyspark.sql import functions as F
+
+    udf = aml_spark.spark_udf(spark, f"models:/widened/{register_sum('widened')}")
+    types = {"double": 0.1, "float": 0.1, "int": 2**31 - 1, "smallint": 5, "tinyint": 7}
+    for kind, value in types.items():
+        df = spark.createDataFrame([(value, 0.5), (None, 0.5)], f"x {kind}, y double")
+        expected = (float(np.float32(value)) if kind == "float" else value) + 0.5
+        for called in (udf(), udf("x", F.col("y")), udf(F.struct("x", "y"))):
+            answers = [row[0] for row in df.select(called).collect()]
+            assert answers[0] == expected
+            assert np.isnan(answers[1])
+    assert df.select(udf()).columns == ["predict(x, y)"]
+
+
+@pytest.mark.every_kind
+def test_a_long_among_doubles_is_refused_in_each_way(spark: SparkSession) -> None:
+    from pyspark.errors import PySparkException
+    from pyspark.sql import functions as F
+
+    udf = aml_spark.spark_udf(spark, f"models:/long/{register_sum('long')}")
+    df = spark.createDataFrame([(2**53 + 1, 0.5)], "x bigint, y double")
+    for called in (udf(), udf("x", "y"), udf(F.struct("x", "y"))):
+        with pytest.raises(PySparkException, match="wants double for column 'x', which has type int64"):
+            df.select(called).collect()
+
+
+@pytest.mark.every_kind
 def test_the_alias_is_pinned_when_the_udf_is_made(spark: SparkSession, numbers: Any) -> None:
     register_sum("moving", 1.0, alias="champion")
     udf = aml_spark.spark_udf(spark, "models:/moving@champion")

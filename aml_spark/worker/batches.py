@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -18,17 +19,18 @@ Columns = tuple[list[tuple[str, pa.DataType]], list[pa.Array], int]
 """Names and types, the columns themselves, and the number of rows."""
 
 
-def merged(batches: Iterator[Any], inputs: list[Input] | None) -> Iterator[Columns]:
+def merged(batches: Iterator[Any], inputs: list[Input] | None, in_array: bool = False) -> Iterator[Columns]:
     """The batches of a query, small ones put together.
 
     Args:
         batches: each a struct array (or its DataFrame), or a tuple of arrays (or series), one per column.
         inputs: the signature's, by which columns without names are called; None where there is none.
+        in_array: whether the inputs, numbers of one type, are the elements of one array.
     """
     waiting: list[Columns] = []
     size = 0
     for batch in batches:
-        given, rows = _given(batch, inputs)
+        given, rows = _elements(batch, inputs or []) if in_array else _given(batch, inputs)
         if not rows:
             continue
         types, arrays = [(name, array.type) for name, array in given], [array for _, array in given]
@@ -49,6 +51,14 @@ def _joined(waiting: Sequence[Columns]) -> Columns:
         return waiting[0]
     columns = zip(*[arrays for _, arrays, _ in waiting], strict=True)
     return waiting[0][0], [pa.concat_arrays(parts) for parts in columns], sum(rows for _, _, rows in waiting)
+
+
+def _elements(batch: Any, inputs: Sequence[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+    """The inputs that came as one array, by name; where a number is missing, NaN, which is what models get for it."""
+    array = batch[0] if isinstance(batch, tuple) else batch
+    numbers = array.flatten().to_numpy(zero_copy_only=False)
+    columns = np.ascontiguousarray(numbers.reshape(len(array), len(inputs)).T)
+    return [(str(one.name), pa.array(column)) for one, column in zip(inputs, columns, strict=True)], len(array)
 
 
 def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.Array]], int]:
