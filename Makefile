@@ -23,7 +23,7 @@ ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
 SPARK_TESTS := tests-documents tests-azure tests-scoring tests-local tests-cluster tests-connect
 
-.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz bench pins clean java jars uv
+.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz pytorch bench pins clean java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
@@ -60,6 +60,10 @@ jars: .venv/ready java
 fuzz: .venv/ready java
 	$(BIN)/python -m pytest --spark local --hypothesis-profile fuzz tests/test_fuzz.py
 
+# PyTorch comes with three gigabytes of CUDA, so its flavor has an environment and a command of its own.
+pytorch: .venv-pytorch/ready java
+	.venv-pytorch/bin/python -m pytest --spark local tests/test_flavors.py -k torch
+
 bench: .venv/ready .venv-official/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done
 
@@ -80,6 +84,12 @@ pins: uv
 	$(UV) pip install --quiet --python .venv-oldest --no-deps --no-build-isolation -e .
 	touch $@
 
+.venv-pytorch/ready: requirements/dev.txt pyproject.toml | uv
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv-pytorch
+	$(UV) pip install --quiet --no-cache --python .venv-pytorch -r requirements/dev.txt torch
+	$(UV) pip install --quiet --python .venv-pytorch --no-deps --no-build-isolation -e .
+	touch $@
+
 .venv-official/ready: requirements/official.txt | uv
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv-official
 	$(INSTALL) --python .venv-official -r requirements/official.txt
@@ -97,4 +107,4 @@ java:
 	@.ci/java
 
 clean:
-	rm -rf .venv .venv-oldest .venv-official .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo
+	rm -rf .venv .venv-oldest .venv-official .venv-pytorch .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo

@@ -275,10 +275,9 @@ def _scored(
                 "can't be told",
                 hint="log it with a signature that names them: infer_signature(DataFrame, …)",
             )
-    columns = [F.col(table.quoted(name)) for name in names]
-    # Where not all that the signature names are there, or one that may be a struct itself, a struct tells them apart.
-    if schema is None or not schema.has_input_names() or inputs != names or len(names) == 1:
-        columns = [F.struct(*[column.alias(name) for column, name in zip(columns, names, strict=True)])]
+    columns = [F.struct(*[F.col(table.quoted(name)).alias(name) for name in names])]
+    if schema is not None and schema.has_input_names() and inputs == names:
+        columns = []  # all that the signature names is there, and the UDF takes it by itself
     if on_error != "quarantine":
         return df.select(*keep, udf(*columns).alias(prediction), version)
     both = df.select(*keep, udf(*columns).alias(_REASON))

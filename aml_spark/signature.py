@@ -68,14 +68,6 @@ def _arrow(kind: Any) -> pa.DataType | None:
     return None if leaf is None else pa.list_(leaf)
 
 
-def number_type(inputs: list[worker.Input] | None) -> str | None:
-    """The Spark type of the inputs where they are several floating point numbers of one type; else None."""
-    kinds = {one.type if one.shape is None and one.name is not None else None for one in inputs or ()}
-    if len(kinds) != 1 or len(inputs or ()) < 2:
-        return None
-    return {pa.float64(): "double", pa.float32(): "float"}.get(kinds.pop())
-
-
 def check_columns(model: PinnedModel, df: DataFrame) -> None:
     """Hold a DataFrame's columns against the model's signature; starts no job.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from aml_spark import signature, worker
+from aml_spark import forms, signature, worker
 from aml_spark.environment import MANAGERS, START_SECONDS, prebuilt, wanted
 from aml_spark.errors import ArgumentError, listed
 from aml_spark.model import PinnedModel, digest, pack, pin
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from mlflow.models import Model
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
-
-_KEPT_IN = {"double": ("double", "float", "int", "smallint", "tinyint"), "float": ("float", "smallint", "tinyint")}
-"""Spark's types of numbers which keep every digit in another type."""
 
 
 class ModelUDF(Protocol):
@@ -156,7 +153,7 @@ def make_udf(
         "on_error": on_error,
         "environment": environment,
         "show_message": show_message,
-        "in_array": False,
+        "form": None,
     }
     code = Path(worker.__file__).parent
     archive, name = pack(model, code)
@@ -168,20 +165,17 @@ def make_udf(
         returns = StructType().add("prediction", returns).add("reason", "string")
     module, version = f"aml_spark_worker_{digest(code)[:32]}", spark_version(spark)
     inner = _as_udf(_bridge(name, module, spec), returns, version)
-    number_type = signature.number_type(inputs) if version >= (4, 1) else None
-    if number_type is not None:
-        of_array = _as_udf(_bridge(name, module, {**spec, "in_array": True}), returns, version)
+    form = forms.choose(inputs, version)
+    if form is not None:
+        formed = _as_udf(_bridge(name, module, {**spec, "form": form.name}), returns, version)
 
     def of_columns(*columns: Column | str) -> Column:
-        if number_type is None or inputs is None or len(columns) != len(inputs):
+        if form is None or inputs is None or len(columns) != len(inputs):
             return inner(*columns)
-        # Spark writes one array to Arrow faster than many columns. It decides by the types, before it plans the query.
         given = [F.col(column) if isinstance(column, str) else column for column in columns]
-        types = F.array(*[F.typeof(column) for column in given])
-        are_kept = F.size(F.array_except(types, F.array(*map(F.lit, _KEPT_IN[number_type])))) == 0
-        array = F.array(*[column.cast(number_type) for column in given])
         names = ", ".join(str(column).removeprefix("Column<'").removesuffix("'>") for column in given).replace("`", "")
-        return F.when(are_kept, of_array(array)).otherwise(inner(*given)).alias(f"predict({names})")
+        called = F.when(form.keeps(given), formed(*form.columns(given))).otherwise(inner(*given))
+        return called.alias(f"predict({names})")
 
     @functools.wraps(inner)
     def udf(*columns: Column | str) -> Column:
@@ -193,7 +187,7 @@ def make_udf(
                 hint="udf(F.struct('a', 'b'))",
             )
         given = [F.col("`" + str(one.name).replace("`", "``") + "`") for one in inputs]
-        if len(given) == 1:  # a column that is a struct itself has to be told from a struct of columns
+        if len(given) == 1 and form is None:  # a column that is a struct has to be told from a struct of columns
             return inner(F.struct(given[0].alias(str(inputs[0].name))))
         return of_columns(*given)  # which reach Python faster than a struct of them
 

@@ -74,7 +74,7 @@ SPEC = {
     "output": pa.float64(),
     "time_zone": "UTC",
     "show_message": False,
-    "in_array": False,
+    "form": None,
     "on_error": "raise",
     "environment": None,
     "extra_env": None,
@@ -93,6 +93,28 @@ def _handed(monkeypatch: pytest.MonkeyPatch, batch: Any, inputs: list[Input] | N
     (array,) = predict(iter([batch]), "", {**SPEC, "inputs": inputs})
     assert array.to_pylist() == [0.0] * rows
     return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "batch"),
+    [
+        ([Input(None, "float32", True, (-1, 2))], (pa.array([[1, 2], [3, 4]], pa.list_(pa.float32())),)),
+        ([Input("x", "float64", True, (-1,))], (pa.StructArray.from_arrays([pa.array([1.0, 2.0])], ["x"]),)),
+        ([Input("x", pa.float64())], (pa.StructArray.from_arrays([pa.array([1.0, 2.0])], ["x"]),)),
+        ([Input("x", pa.float64()), Input("y", pa.float64())], (pa.array([1.0, 2.0]), pa.array([1.0, 2.0]))),
+    ],
+)
+def test_a_model_may_write_to_what_it_gets(
+    monkeypatch: pytest.MonkeyPatch, inputs: list[Input], batch: tuple[pa.Array, ...]
+) -> None:
+    data = _handed(monkeypatch, batch, inputs)
+    for array in data.values() if isinstance(data, dict) else [data]:
+        if isinstance(array, pd.DataFrame):
+            array.iloc[0, 0] = 9.0
+            assert array.iloc[0, 0] == 9.0
+        else:
+            array[0] = 9.0
+            assert (array[0] == 9.0).all()
 
 
 def test_two_columns_without_names_are_both_handed_over_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import aml_spark
 FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "addresses", "workspace", "tags"},
-    {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "environment", "table"}
+    {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "forms", "environment", "table"}
     | {"progress", "spark_ml"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     {"udf", "ledger", "rejects"},
@@ -32,7 +32,7 @@ SAME_LAYER = {
     3: set[str](),
     4: {"cli", "demo"},
 }
-WORKER_USERS = {"environment", "signature", "udf"}
+WORKER_USERS = {"environment", "forms", "signature", "udf"}
 MOST_LINES = 400
 
 MODULES = sorted(file.stem for file in FOLDER.glob("*.py"))

@@ -126,7 +126,10 @@ def test_executors_need_neither_the_store_nor_the_library(spark: SparkSession, n
 
 
 @pytest.mark.every_kind
+@pytest.mark.oldest
 def test_integers_beside_nulls_keep_every_digit(spark: SparkSession) -> None:
+    from pyspark.errors import PySparkException
+
     class Digits(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
             return model_input["n"].astype("object").map(str)
@@ -136,8 +139,12 @@ def test_integers_beside_nulls_keep_every_digit(spark: SparkSession) -> None:
     )
     version = register("digits", Digits(), signature=schema)
     df = spark.createDataFrame([(2**53 + 1,), (None,), (7,)], "n bigint").coalesce(1)
-    got = df.select(aml_spark.spark_udf(spark, f"models:/digits/{version}")("n")).collect()
-    assert [row[0] for row in got] == ["9007199254740993", "<NA>", "7"]
+    udf = aml_spark.spark_udf(spark, f"models:/digits/{version}")
+    for called in (udf(), udf("n")):
+        got = df.select(called).collect()
+        assert [row[0] for row in got] == ["9007199254740993", "<NA>", "7"]
+    with pytest.raises(PySparkException, match="wants int64 for column 'n', which has type double"):
+        df.selectExpr("double(n) / 2 n").select(udf()).collect()
 
 
 @pytest.mark.every_kind

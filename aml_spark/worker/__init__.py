@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from . import local, scorer, upkeep
-from .batches import merged
+from .batches import integer_places, merged
 from .columns import ColumnError, Input, fits, plan
 from .failures import PredictionError, RowsError
 from .predictions import to_arrow
 
-__all__ = ["ColumnError", "Input", "PredictionError", "fits", "plan", "predict", "to_arrow"]
+__all__ = ["ColumnError", "Input", "PredictionError", "fits", "integer_places", "plan", "predict", "to_arrow"]
 
 
 def predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Iterator[pa.Array]:
@@ -29,7 +29,7 @@ def predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Ite
         batches: each a struct array (or its DataFrame), or a tuple of arrays (or series), one per column.
         folder: where the model's files are.
         spec: what the driver decided: `label`, `digest`, `inputs`, `output`, `enforced`, `time_zone`, `params`,
-            `model_config`, `extra_env`, `show_message`, `on_error`, `environment`, `in_array`.
+            `model_config`, `extra_env`, `show_message`, `on_error`, `environment`, `form`.
     """
     try:
         yield from _predict(batches, folder, spec)
@@ -43,7 +43,7 @@ def _predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> It
     os.environ.update(spec["extra_env"] or {})
     inputs = None if spec["inputs"] is None else [Input(*one) for one in spec["inputs"]]
     place: Any = scorer.get(folder, spec) if spec["environment"] else local.Scorer(folder, spec)
-    for types, columns, rows in merged(batches, inputs, spec["in_array"]):
+    for types, columns, rows in merged(batches, inputs, spec["form"]):
         if spec["on_error"] == "raise":
             yield place.score(types, columns, rows)
         else:

@@ -19,18 +19,19 @@ Columns = tuple[list[tuple[str, pa.DataType]], list[pa.Array], int]
 """Names and types, the columns themselves, and the number of rows."""
 
 
-def merged(batches: Iterator[Any], inputs: list[Input] | None, in_array: bool = False) -> Iterator[Columns]:
+def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str | None = None) -> Iterator[Columns]:
     """The batches of a query, small ones put together.
 
     Args:
         batches: each a struct array (or its DataFrame), or a tuple of arrays (or series), one per column.
         inputs: the signature's, by which columns without names are called; None where there is none.
-        in_array: whether the inputs, numbers of one type, are the elements of one array.
+        form: None for the columns as they are; `"array"` where the inputs, numbers of one type, are the elements of
+            one; `"nulls"` where after all columns come those that say where the integers are null.
     """
     waiting: list[Columns] = []
     size = 0
     for batch in batches:
-        given, rows = _elements(batch, inputs or []) if in_array else _given(batch, inputs)
+        given, rows = _FORMS.get(form, _given)(batch, inputs)
         if not rows:
             continue
         types, arrays = [(name, array.type) for name, array in given], [array for _, array in given]
@@ -53,12 +54,26 @@ def _joined(waiting: Sequence[Columns]) -> Columns:
     return waiting[0][0], [pa.concat_arrays(parts) for parts in columns], sum(rows for _, _, rows in waiting)
 
 
-def _elements(batch: Any, inputs: Sequence[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
-    """The inputs that came as one array, by name; where a number is missing, NaN, which is what models get for it."""
+def _elements(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+    """Inputs that came as one array; where a number is missing, NaN, which is what models get for it."""
     array = batch[0] if isinstance(batch, tuple) else batch
     numbers = array.flatten().to_numpy(zero_copy_only=False)
     columns = np.ascontiguousarray(numbers.reshape(len(array), len(inputs)).T)
-    return [(str(one.name), pa.array(column)) for one, column in zip(inputs, columns, strict=True)], len(array)
+    return _given(tuple(map(pa.array, columns)), inputs)
+
+
+def integer_places(inputs: Sequence[Input]) -> list[int]:
+    """Which inputs are whole numbers."""
+    types = [one.type for one in inputs]
+    return [at for at, kind in enumerate(types) if isinstance(kind, pa.DataType) and pa.types.is_integer(kind)]
+
+
+def _with_nulls(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+    """Columns of which the integers came without their nulls, and these in columns of their own."""
+    columns, gone = list(batch[: len(inputs)]), batch[len(inputs) :]
+    for place, missing in zip(integer_places(inputs), gone, strict=True):
+        columns[place] = pa.array(columns[place].to_numpy(), mask=missing.to_numpy())
+    return _given(tuple(columns), inputs)
 
 
 def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.Array]], int]:
@@ -109,3 +124,6 @@ def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
             small = (abs(values) < 2 ** (wanted.bit_width - 1)).all()
             return array.cast(wanted if small else pa.int64())
     return array
+
+
+_FORMS: Any = {"array": _elements, "nulls": _with_nulls}

@@ -296,7 +296,7 @@ def _tensor_converter(dtype: np.dtype[Any]) -> Callable[[pa.Array], Any]:
         if pa.types.is_decimal(leaf.type):
             leaf = cast(leaf, pa.float64())
         values = leaf.to_numpy(zero_copy_only=False)
-        typed = values.astype(dtype, copy=False)
+        typed = values.astype(dtype, copy=not values.flags.writeable)  # a model may write to what it gets
         if dtype.kind == "u" and not np.array_equal(typed, values):
             raise OverflowError("a value outside of the type")
         return typed.reshape(shape)
