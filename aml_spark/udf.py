@@ -153,7 +153,6 @@ def make_udf(
         "on_error": on_error,
         "environment": environment,
         "show_message": show_message,
-        "form": None,
     }
     code = Path(worker.__file__).parent
     archive, name = pack(model, code)
@@ -164,17 +163,15 @@ def make_udf(
     if on_error == "quarantine":
         returns = StructType().add("prediction", returns).add("reason", "string")
     module, version = f"aml_spark_worker_{digest(code)[:32]}", spark_version(spark)
-    inner = _as_udf(_bridge(name, module, spec), returns, version)
-    form = forms.choose(inputs, version)
-    if form is not None:
-        formed = _as_udf(_bridge(name, module, {**spec, "form": form.name}), returns, version)
+    udfs = {form: _as_udf(_bridge(name, module, {**spec, "form": form}), returns, version) for form in worker.FORMS}
+    inner, call = udfs["columns"], forms.call_for(inputs, version)
 
     def of_columns(*columns: Column | str) -> Column:
-        if form is None or inputs is None or len(columns) != len(inputs):
+        if call is None or inputs is None or len(columns) != len(inputs):
             return inner(*columns)
         given = [F.col(column) if isinstance(column, str) else column for column in columns]
         names = ", ".join(str(column).removeprefix("Column<'").removesuffix("'>") for column in given).replace("`", "")
-        called = F.when(form.keeps(given), formed(*form.columns(given))).otherwise(inner(*given))
+        called = call(udfs, given)
         return called.alias(f"predict({names})")
 
     @functools.wraps(inner)
@@ -187,7 +184,7 @@ def make_udf(
                 hint="udf(F.struct('a', 'b'))",
             )
         given = [F.col("`" + str(one.name).replace("`", "``") + "`") for one in inputs]
-        if len(given) == 1 and form is None:  # a column that is a struct has to be told from a struct of columns
+        if len(given) == 1 and call is None:  # a column that is a struct has to be told from a struct of columns
             return inner(F.struct(given[0].alias(str(inputs[0].name))))
         return of_columns(*given)  # which reach Python faster than a struct of them
 
@@ -238,6 +235,7 @@ def _as_udf(function: Callable[..., Any], returns: DataType, version: tuple[int,
             return cast("Callable[..., Column]", make(function, returns, ArrowUDFType.SCALAR_ITER))
         from pyspark.sql.pandas.functions import PandasUDFType, pandas_udf
 
+        @functools.wraps(function)  # its name is the column's
         def in_pandas(batches: Iterator[Any]) -> Iterator[Any]:
             import pandas
 

@@ -74,7 +74,7 @@ SPEC = {
     "output": pa.float64(),
     "time_zone": "UTC",
     "show_message": False,
-    "form": None,
+    "form": "columns",
     "on_error": "raise",
     "environment": None,
     "extra_env": None,
@@ -93,6 +93,14 @@ def _handed(monkeypatch: pytest.MonkeyPatch, batch: Any, inputs: list[Input] | N
     (array,) = predict(iter([batch]), "", {**SPEC, "inputs": inputs})
     assert array.to_pylist() == [0.0] * rows
     return seen[0]
+
+
+def test_a_struct_among_columns_that_came_as_a_data_frame_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = pa.struct([("a", pa.float64()), ("b", pa.string())])
+    inputs = [Input("x", pa.float64()), Input("y", kind)]
+    batch = (pd.Series([1.0, 2.0]), pd.DataFrame({"a": [3.0, 4.0], "b": ["s", "t"]}))
+    data = _handed(monkeypatch, batch, inputs)
+    assert data["y"].tolist() == [{"a": 3.0, "b": "s"}, {"a": 4.0, "b": "t"}]
 
 
 @pytest.mark.parametrize(

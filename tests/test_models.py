@@ -68,7 +68,7 @@ def test_a_worker_process_loads_a_model_once_whatever_the_tasks_and_queries(
 def _spec(folder: str) -> dict[str, Any]:
     none = dict.fromkeys(["inputs", "params", "model_config", "extra_env", "environment"])
     told = {"label": folder, "digest": folder, "time_zone": "UTC", "on_error": "raise"}
-    return {**none, **told, "output": pa.float64(), "enforced": True, "show_message": False, "form": None}
+    return {**none, **told, "output": pa.float64(), "enforced": True, "show_message": False, "form": "columns"}
 
 
 def test_the_least_recently_used_models_go_where_there_are_too_many_bytes(

@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from . import local, scorer, upkeep
-from .batches import integer_places, merged
+from .batches import FORMS, merged
 from .columns import ColumnError, Input, fits, plan
 from .failures import PredictionError, RowsError
 from .predictions import to_arrow
 
-__all__ = ["ColumnError", "Input", "PredictionError", "fits", "integer_places", "plan", "predict", "to_arrow"]
+__all__ = ["FORMS", "ColumnError", "Input", "PredictionError", "fits", "plan", "predict", "to_arrow"]
 
 
 def predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Iterator[pa.Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,18 @@ Columns = tuple[list[tuple[str, pa.DataType]], list[pa.Array], int]
 """Names and types, the columns themselves, and the number of rows."""
 
 
-def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str | None = None) -> Iterator[Columns]:
+def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str = "columns") -> Iterator[Columns]:
     """The batches of a query, small ones put together.
 
     Args:
         batches: each a struct array (or its DataFrame), or a tuple of arrays (or series), one per column.
         inputs: the signature's, by which columns without names are called; None where there is none.
-        form: None for the columns as they are; `"array"` where the inputs, numbers of one type, are the elements of
-            one; `"nulls"` where after all columns come those that say where the integers are null.
+        form: one of `FORMS`.
     """
     waiting: list[Columns] = []
     size = 0
     for batch in batches:
-        given, rows = _FORMS.get(form, _given)(batch, inputs)
+        given, rows = FORMS[form](batch, inputs)
         if not rows:
             continue
         types, arrays = [(name, array.type) for name, array in given], [array for _, array in given]
@@ -62,17 +61,24 @@ def _elements(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array
     return _given(tuple(map(pa.array, columns)), inputs)
 
 
-def integer_places(inputs: Sequence[Input]) -> list[int]:
-    """Which inputs are whole numbers."""
-    types = [one.type for one in inputs]
-    return [at for at, kind in enumerate(types) if isinstance(kind, pa.DataType) and pa.types.is_integer(kind)]
+def _texts(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+    """Columns of which the integers came as texts, which keep every digit."""
+    columns = list(batch) if isinstance(batch, tuple) else [batch]
+    for place, one in enumerate(inputs):
+        if isinstance(one.type, pa.DataType) and pa.types.is_integer(one.type):
+            columns[place] = pa.array(columns[place], pa.string(), from_pandas=True).cast(one.type)
+    return _given(tuple(columns), inputs)
 
 
-def _with_nulls(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
-    """Columns of which the integers came without their nulls, and these in columns of their own."""
-    columns, gone = list(batch[: len(inputs)]), batch[len(inputs) :]
-    for place, missing in zip(integer_places(inputs), gone, strict=True):
-        columns[place] = pa.array(columns[place].to_numpy(), mask=missing.to_numpy())
+def _typed(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+    """Columns as they are, and one with the names of their types, which pandas may have changed beside nulls."""
+    *columns, told = batch
+    for place, kind in enumerate(told.iloc[0].split("\n")):
+        is_number = isinstance(columns[place], pd.Series) and columns[place].dtype.kind == "f"
+        if is_number and kind in ("bigint", "int", "smallint", "tinyint"):
+            columns[place] = _from_pandas(columns[place], None).cast(pa.int64(), safe=False)
+        elif is_number:
+            columns[place] = _from_pandas(columns[place], None)
     return _given(tuple(columns), inputs)
 
 
@@ -88,13 +94,13 @@ def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.A
         if one is not None and is_its_value and one.name not in dict(named):
             value = parts[0]
             if isinstance(value, pd.DataFrame):
-                value = pa.StructArray.from_arrays([part for _, part in named], [name for name, _ in named])
+                value = _struct(named)
             named = [(str(one.name), value)]
         return named, len(parts[0])
     of_place = [one.type for one in inputs or ()] + [None] * len(parts)
     arrays = [
-        part if isinstance(part, pa.Array) else _from_pandas(part, of_place[number])
-        for number, part in enumerate(parts)
+        part if isinstance(part, pa.Array) else _struct(fields) if fields else _from_pandas(part, of_place[number])
+        for number, (part, fields) in enumerate((part, _fields(part, None)) for part in parts)
     ]
     rows = len(arrays[0]) if arrays else 0
     if inputs is None or inputs[0].name is None:
@@ -112,6 +118,10 @@ def _fields(part: Any, inputs: list[Input] | None) -> list[tuple[str, pa.Array]]
     return None
 
 
+def _struct(fields: Sequence[tuple[str, pa.Array]]) -> pa.StructArray:
+    return pa.StructArray.from_arrays([array for _, array in fields], [name for name, _ in fields])
+
+
 def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
     """A column that Spark handed over in pandas' types, as it does until 4.0."""
     array = pa.array(series, from_pandas=True)
@@ -126,4 +136,10 @@ def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
     return array
 
 
-_FORMS: Any = {"array": _elements, "nulls": _with_nulls}
+FORMS: Mapping[str, Callable[[Any, Any], tuple[list[tuple[str, pa.Array]], int]]] = {
+    "columns": _given,
+    "array": _elements,
+    "texts": _texts,
+    "typed": _typed,
+}
+"""How columns travel, chosen on the driver by their types."""

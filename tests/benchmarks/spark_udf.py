@@ -3,7 +3,7 @@
     python tests/benchmarks/spark_udf.py [--only linear …] [--master local[2] …] [--pairs 3] [--scale 1] [--json FILE]
 
 Both run in turn in one process, each query into Spark's noop sink. Machines drift, ratios of a pair less. Beside them
-stand three limits: reading the table alone, a UDF that only gives zeros, and `predict` in one process, times the cores.
+stand reading the table alone, a UDF that takes its columns and gives zeros, and `predict` in one process for each core.
 """
 
 from __future__ import annotations
