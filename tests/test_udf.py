@@ -62,12 +62,12 @@ def test_numbers_of_several_types_are_each_widened_without_loss(spark: SparkSess
     udf = aml_spark.spark_udf(spark, f"models:/widened/{register_sum('widened')}")
     types = {"double": 0.1, "float": 0.1, "int": 2**31 - 1, "smallint": 5, "tinyint": 7}
     for kind, value in types.items():
-        df = spark.createDataFrame([(value, 0.5), (None, 0.5)], f"x {kind}, y double")
+        df = spark.createDataFrame([(value, 0.5), (None, 0.5)], f"x {kind}, y double").coalesce(1)
         expected = (float(np.float32(value)) if kind == "float" else value) + 0.5
-        for called in (udf(), udf("x", F.col("y")), udf(F.struct("x", "y"))):
-            answers = [row[0] for row in df.select(called).collect()]
-            assert answers[0] == expected
-            assert spark.version < "4.1" or np.isnan(answers[1])  # pandas gives Spark a null for it
+        called = df.select(udf().alias("none"), udf("x", F.col("y")), udf(F.struct("x", "y")).alias("struct"))
+        for first, missing in zip(*called.collect(), strict=True):
+            assert first == expected
+            assert spark.version < "4.1" or np.isnan(missing)  # pandas gives Spark a null for it
     assert df.select(udf()).columns == ["predict(x, y)"]
 
 
