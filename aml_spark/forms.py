@@ -60,7 +60,10 @@ def _as_array(way: _Way, udfs: Mapping[str, Callable[..., Column]], given: Seque
 def _as_texts(
     ways: Sequence[_Way | None], udfs: Mapping[str, Callable[..., Column]], given: Sequence[Column]
 ) -> Column:
-    """Before Spark 4.1 integers beside nulls come as doubles, which lose digits; as texts they keep them."""
+    """Before Spark 4.1 integers beside nulls come as doubles, which lose digits; as texts they keep them.
+
+    Columns that don't all fit go with the names of their types, by which the worker refuses those.
+    """
     from pyspark.sql import functions as F
 
     pairs = list(zip(ways, given, strict=True))

@@ -74,11 +74,10 @@ def _typed(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]],
     """Columns as they are, and one with the names of their types, which pandas may have changed beside nulls."""
     *columns, told = batch
     for place, kind in enumerate(told.iloc[0].split("\n")):
-        is_number = isinstance(columns[place], pd.Series) and columns[place].dtype.kind == "f"
-        if is_number and kind in ("bigint", "int", "smallint", "tinyint"):
-            columns[place] = _from_pandas(columns[place], None).cast(pa.int64(), safe=False)
-        elif is_number:
-            columns[place] = _from_pandas(columns[place], None)
+        if isinstance(columns[place], pd.Series) and columns[place].dtype.kind == "f":
+            array = _from_pandas(columns[place], None)
+            is_whole = kind in ("bigint", "int", "smallint", "tinyint")
+            columns[place] = array.cast(pa.int64(), safe=False) if is_whole else array
     return _given(tuple(columns), inputs)
 
 
@@ -99,8 +98,8 @@ def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.A
         return named, len(parts[0])
     of_place = [one.type for one in inputs or ()] + [None] * len(parts)
     arrays = [
-        part if isinstance(part, pa.Array) else _struct(fields) if fields else _from_pandas(part, of_place[number])
-        for number, (part, fields) in enumerate((part, _fields(part, None)) for part in parts)
+        part if isinstance(part, pa.Array) else _from_pandas(part, of_place[number])
+        for number, part in enumerate(parts)
     ]
     rows = len(arrays[0]) if arrays else 0
     if inputs is None or inputs[0].name is None:
@@ -122,8 +121,10 @@ def _struct(fields: Sequence[tuple[str, pa.Array]]) -> pa.StructArray:
     return pa.StructArray.from_arrays([array for _, array in fields], [name for name, _ in fields])
 
 
-def _from_pandas(series: pd.Series[Any], wanted: Any) -> pa.Array:
+def _from_pandas(series: pd.Series[Any] | pd.DataFrame, wanted: Any) -> pa.Array:
     """A column that Spark handed over in pandas' types, as it does until 4.0."""
+    if isinstance(series, pd.DataFrame):
+        return _struct(_fields(series, None) or [])
     array = pa.array(series, from_pandas=True)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
