@@ -238,14 +238,19 @@ def _as_udf(function: Callable[..., Any], returns: DataType, version: tuple[int,
         @functools.wraps(function)  # its name is the column's
         def in_pandas(batches: Iterator[Any]) -> Iterator[Any]:
             import pandas
+            import pyarrow
+
+            def series(array: Any) -> Any:
+                if pyarrow.types.is_floating(array.type):  # as numpy's, Spark would take each NaN for a null
+                    return pandas.Series(pandas.arrays.ArrowExtensionArray(pyarrow.chunked_array([array])))
+                return array.to_pandas(integer_object_nulls=True)
 
             for array in function(batches):
-                if str(array.type).startswith("struct"):
-                    fields = dict(zip([field.name for field in array.type], array.flatten(), strict=True))
-                    exact = {name: part.to_pandas(integer_object_nulls=True) for name, part in fields.items()}
-                    yield pandas.DataFrame(exact)
+                if pyarrow.types.is_struct(array.type):
+                    fields = zip([field.name for field in array.type], array.flatten(), strict=True)
+                    yield pandas.DataFrame({name: series(part) for name, part in fields})
                 else:
-                    yield array.to_pandas(integer_object_nulls=True)
+                    yield series(array)
 
         make = pandas_udf
         return cast("Callable[..., Column]", make(in_pandas, returns, PandasUDFType.SCALAR_ITER))

@@ -60,7 +60,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of this process: in one JVM, with two executor processes, or on a Connect server of its own."""
     conf = {
-        "spark.executor.extraJavaOptions": processes.QUICK_JAVA,
         "spark.python.daemon.module": "warm_daemon",
         # Code for a query over fifty rows takes longer to compile than the query to run.
         "spark.sql.codegen.wholeStage": "false",

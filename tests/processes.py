@@ -19,12 +19,18 @@ LEAN_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xlog:disable"
 # Java's classes of Spark, ready to use, for Java processes of this environment. See archive_classes.py.
 CLASSES = Path(sys.prefix, "spark.jsa")
 QUICK_JAVA = f"{LEAN_JAVA} -XX:SharedArchiveFile={CLASSES}" if CLASSES.exists() else LEAN_JAVA
+# Spark's settings, for jobs of their own, too: otherwise each small table takes fifty tasks for its log alone.
+SETTINGS = {
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.executor.extraJavaOptions": QUICK_JAVA,
+    "spark.sql.shuffle.partitions": "4",
+}
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # MLflow's telemetry
     # To find out what a model needs, MLflow loads it in a process of its own, unless that takes too long.
     "MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "1",
     "SPARK_DAEMON_JAVA_OPTS": QUICK_JAVA,
-    "SPARK_SUBMIT_OPTS": QUICK_JAVA,
+    "SPARK_SUBMIT_OPTS": " ".join([QUICK_JAVA, *(f'"-D{name}={value}"' for name, value in SETTINGS.items())]),
 }
 SPARK_BIN = Path(pyspark.__file__).parent / "bin"
 

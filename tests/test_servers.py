@@ -76,8 +76,7 @@ def test_a_standalone_cluster_scores_with_a_model_of_the_server(
         "--target",
         str(tmp_path / "target"),
     ]
-    quick = f"spark.executor.extraJavaOptions={processes.QUICK_JAVA}"
-    confs = ["spark.executor.memory=1g", "spark.driver.host=127.0.0.1", quick]
+    confs = ["spark.executor.memory=1g", "spark.driver.host=127.0.0.1"]
     options = [word for conf in confs for word in ("--conf", conf)]
     (tmp_path / "cluster").mkdir()
     with processes.standalone_cluster(tmp_path / "cluster") as master:

@@ -229,6 +229,29 @@ def test_a_cast_that_could_lose_something_is_refused_before_any_task(spark: Spar
 
 @pytest.mark.every_kind
 @pytest.mark.oldest
+def test_a_prediction_that_is_nan_stays_so_and_none_is_null(spark: SparkSession) -> None:
+    class Root(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            x = model_input["x"]
+            given = [None if value > 8 else float("nan") if value < 0 else value**0.5 for value in x]
+            return pd.DataFrame({"root": pd.Series(given, dtype=object), "x": x})
+
+    outputs = Schema([ColSpec("double", "root"), ColSpec("double", "x")])
+    version = register("root", Root(), signature=ModelSignature(Schema([ColSpec("double", "x")]), outputs))
+    df = spark.createDataFrame([(4.0,), (-1.0,), (9.0,)], "x double").coalesce(1)
+    got = df.select(aml_spark.spark_udf(spark, f"models:/root/{version}")().alias("both"))
+    sums = aml_spark.spark_udf(spark, f"models:/sums/{register_sum('sums')}")
+    assert str(df.limit(1).selectExpr("double('NaN') x", "x y").select(sums()).collect()[0][0]) == "nan"
+    told = "string(both.root) root", "both.root IS NULL missing", "both.x x"
+    assert [tuple(row) for row in got.selectExpr(*told).collect()] == [
+        ("2.0", False, 4.0),
+        ("NaN", False, -1.0),
+        (None, True, 9.0),
+    ]
+
+
+@pytest.mark.every_kind
+@pytest.mark.oldest
 def test_a_failing_model_is_named_with_its_frames_but_without_the_row(spark: SparkSession) -> None:
     from pyspark.errors import PySparkException
 
