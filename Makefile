@@ -14,16 +14,18 @@ export PYTHONDONTWRITEBYTECODE :=
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
 DOCUMENTS := tests/test_documents.py
 SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py tests/test_flavors.py
+CHANGES := tests/test_changes.py tests/test_feed.py tests/test_kills.py
 AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)
+ARGUMENTS_changes := --spark local $(CHANGES)
 ARGUMENTS_azure := --spark local $(AZURE)
-ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(AZURE))
+ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(AZURE))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-documents tests-azure tests-scoring tests-local tests-cluster tests-connect
+SPARK_TESTS := tests-documents tests-changes tests-azure tests-scoring tests-local tests-cluster tests-connect
 
-.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz pytorch bench pins clean java jars uv
+.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
@@ -44,7 +46,7 @@ tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in four, longest first, so that no job outlasts the others by much.
+# is in five, longest first, so that no job outlasts the others by much.
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
@@ -59,6 +61,10 @@ jars: .venv/ready java
 # Five hundred tables with columns, values, nulls, partitions and batches drawn at random.
 fuzz: .venv/ready java
 	$(BIN)/python -m pytest --spark local --hypothesis-profile fuzz tests/test_fuzz.py
+
+# Ten minutes of changes, kills and re-runs at random.
+chaos: .venv/ready java
+	$(BIN)/python tests/chaos.py --minutes 10
 
 # PyTorch comes with three gigabytes of CUDA, so its flavor has an environment and a command of its own.
 pytorch: .venv-pytorch/ready java

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aml_spark.errors import (
         AmlSparkError as AmlSparkError,
         ArgumentError as ArgumentError,
+        FeedError as FeedError,
         ModelError as ModelError,
         ModelNotFoundError as ModelNotFoundError,
         SchemaError as SchemaError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         TargetError as TargetError,
         WorkspaceError as WorkspaceError,
     )
+    from aml_spark.history import ScoredCommit as ScoredCommit, lineage as lineage
     from aml_spark.rejects import read_rejects as read_rejects
     from aml_spark.scoring import ScoreResult as ScoreResult, score as score
     from aml_spark.session import get_spark as get_spark
@@ -33,19 +35,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "AmlSparkError ArgumentError ModelError ModelNotFoundError SchemaError ScoringError SessionError TableError "
-    "TableNotFoundError TargetError WorkspaceError"
+    "AmlSparkError ArgumentError FeedError ModelError ModelNotFoundError SchemaError ScoringError SessionError "
+    "TableError TableNotFoundError TargetError WorkspaceError"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "errors"),
     "ModelCopy": "copying",
     "ModelUDF": "udf",
     "ScoreResult": "scoring",
+    "ScoredCommit": "history",
     "Tracking": "tracking",
     "Workspace": "workspace",
     "configure": "tracking",
     "copy_model": "copying",
     "get_spark": "session",
+    "lineage": "history",
     "read_rejects": "rejects",
     "score": "scoring",
     "spark_udf": "udf",

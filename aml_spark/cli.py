@@ -76,7 +76,13 @@ def demo(out: Path, workspace: str | None) -> None:
 @click.option("--model", required=True, help="Address of the model: models:/name@alias, models:/name/3, runs:/…")
 @click.option("--source", required=True, help="Delta table to score: a name, a path or a URI.")
 @click.option("--target", required=True, help="Delta table to write: a name, a path or a URI.")
-@click.option("--mode", type=click.Choice(["all"]), default="all", show_default=True, help="What to score.")
+@click.option(
+    "--mode",
+    type=click.Choice(["all", "changes"]),
+    default="all",
+    show_default=True,
+    help="Score the whole source, or what changed in it since the last time.",
+)
 @click.option("--key", multiple=True, help="Column that identifies a row; may be repeated.")
 @click.option("--column", "columns", multiple=True, help="Column that the target keeps; may be repeated. Default: all.")
 @click.option("--where", help="SQL condition; other rows are left out.")
@@ -89,6 +95,21 @@ def demo(out: Path, workspace: str | None) -> None:
     show_default=True,
     help="What becomes of rows on which the model fails.",
 )
+@click.option(
+    "--on-model-change",
+    type=click.Choice(["rescore", "keep"]),
+    default="rescore",
+    show_default=True,
+    help="What another model than before does, with --mode changes: score all rows, or the changed ones only.",
+)
+@click.option(
+    "--on-missing-feed",
+    type=click.Choice(["raise", "diff", "rescore"]),
+    default="raise",
+    show_default=True,
+    help="What is done where the source's changes can't be read: compare its rows with the target, or score them all.",
+)
+@click.option("--source-version", type=click.IntRange(min=0), help="Version of the source. Default: the newest.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that holds something else.")
 @click.option("--force", is_flag=True, help="Score again even where nothing changed.")
 @click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
@@ -125,11 +146,34 @@ def score(
         click.echo(json.dumps(asdict(result)))
     else:
         what = "was scored already" if result.skipped else f"{result.rows:,} rows scored"
+        what += f", {result.deleted:,} deleted" if result.deleted else ""
         what += f" ({result.rejected:,} rejected)" if result.rejected else ""
         click.echo(
             f"{arguments['source']} version {result.source_version}: {what} with model version "
             f"{result.model_version} → {arguments['target']} version {result.target_version}"
         )
+        click.echo(f"  {result.scope}: {result.reason}", err=True)
+
+
+@main.command()
+@click.argument("target")
+@click.option("--master", help="Where Spark runs. Default: local[*], or what spark-submit says.")
+@click.option("--json", "as_json", is_flag=True, help="Print the commits as one JSON object.")
+def lineage(target: str, master: str | None, as_json: bool) -> None:
+    """Which models scored a table, from which versions of which source."""
+    from aml_spark.history import lineage as run
+    from aml_spark.session import get_spark
+
+    commits = run(get_spark("aml-spark lineage", master), target)
+    if as_json:
+        click.echo(json.dumps({"target": target, "commits": [asdict(commit) for commit in commits]}))
+        return
+    names = ("version", "model_uri", "source_version", "scope", "rows", "deleted", "run_id", "source")
+    told = [[getattr(one, name) for name in names] for one in commits]
+    lines = [names, *[["" if value is None else str(value) for value in line] for line in told]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @main.group()

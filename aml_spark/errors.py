@@ -9,6 +9,7 @@ AmlSparkError
 │   └── ModelNotFoundError   also a LookupError: no such model, version or alias
 ├── SchemaError              also a ValueError: columns that don't fit the model or the target
 ├── TableError               a table that can't be read or written
+│   ├── FeedError            the changes of a source can't be read
 │   ├── TableNotFoundError   also a LookupError: no such table, or not a Delta table
 │   └── TargetError          the target is left as it was, because writing it would lose something
 └── ScoringError             also a RuntimeError: the model failed on the executors, or another job interfered
@@ -76,6 +77,10 @@ class SchemaError(AmlSparkError, ValueError):
 
 class TableError(AmlSparkError):
     """A table that can't be read or written."""
+
+
+class FeedError(TableError):
+    """The changes of a source can't be read."""
 
 
 class TableNotFoundError(TableError, LookupError):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aml_spark.errors import listed
 from aml_spark.table import Commit
 
 _KEY = "aml_spark"
@@ -15,6 +16,7 @@ _KEY = "aml_spark"
 # Delta's operations after which the rows are the same. Any other that comes after ours makes scoring due.
 _KEEPS_ROWS = frozenset(
     {
+        "ADD COLUMNS",
         "ADD CONSTRAINT",
         "ANALYZE",
         "CLUSTER BY",
@@ -49,6 +51,10 @@ class Entry:
         run_id: the run that logged the model, or None.
         spec: digest of what else decides the rows: source, where, columns and so on.
         library: our version.
+        columns: those of the target that are ours, the prediction's included.
+        scope: `"all"` where it replaced all rows, `"changes"` where it changed some.
+        mixed: whether rows of other models than this one are left.
+        based_on: the target's version that was looked at; None where it was new.
     """
 
     attempt: str
@@ -63,6 +69,10 @@ class Entry:
     run_id: str | None
     spec: str
     library: str
+    columns: list[str] = field(default_factory=list)
+    scope: str = "all"
+    mixed: bool = False
+    based_on: int | None = None
 
     def to_json(self) -> str:
         """As the commit carries it."""
@@ -72,15 +82,33 @@ class Entry:
     def from_json(cls, text: str | None) -> Entry | None:
         """Read a commit's `userMetadata`; None where it isn't ours."""
         try:
-            found = json.loads(text or "null")
-            return cls(**{name: found[_KEY][name] for name in cls.__slots__})
+            found = json.loads(text or "null")[_KEY]
+            return cls(**{name: found[name] for name in cls.__slots__ if name in found})
         except (ValueError, KeyError, TypeError):
             return None
 
-    def same_work(self, other: Entry) -> bool:
-        """Whether both score the same rows with the same model in the same way."""
-        names = ("source_id", "source_version", "model", "model_version", "model_digest", "spec")
+    @classmethod
+    def of(cls, commit: Commit) -> Entry | None:
+        """What a commit of ours says; None where it isn't ours, or only put files together after one."""
+        return None if commit.operation in _KEEPS_ROWS else cls.from_json(commit.metadata)
+
+    def same_model(self, other: Entry) -> bool:
+        """Whether both score with the same model."""
+        names = ("model", "model_version", "model_digest")
         return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is to be done.
+
+    Args:
+        scope: `"nothing"`, `"changes"` or `"all"`.
+        reason: why, as a part of a sentence.
+    """
+
+    scope: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +129,46 @@ class Ledger:
     def of(cls, commits: Sequence[Commit]) -> Ledger:
         """Read a history, newest commit first."""
         later: list[str] = []
+        ours: tuple[Entry, int] | None = None
         for commit in commits:
-            if entry := Entry.from_json(commit.metadata):
-                return cls(entry=entry, version=commit.version, changed_since=tuple(later))
-            if commit.operation not in _KEEPS_ROWS:
+            if ours is not None and (ours[0].based_on is None or commit.version <= ours[0].based_on):
+                break
+            entry = Entry.of(commit)
+            if entry is not None:
+                ours = ours or (entry, commit.version)
+            elif commit.operation not in _KEEPS_ROWS:
                 later.append(commit.operation)
-        return cls()
+        if ours is None:
+            return cls()
+        # Also what came between the version that was looked at and ours: nobody noticed it.
+        return cls(entry=ours[0], version=ours[1], changed_since=tuple(later))
 
-    def holds(self, wanted: Entry) -> bool:
-        """Whether the table holds just what this entry would write."""
-        return self.entry is not None and not self.changed_since and self.entry.same_work(wanted)
+    def due(self, wanted: Entry, *, changes: bool, keeps_model: bool) -> Due:
+        """What would make the table hold what this entry says.
+
+        Args:
+            wanted: what the table shall hold.
+            changes: whether the source's changes can be scored alone.
+            keeps_model: whether rows that didn't change keep the prediction of another model.
+        """
+        has = self.entry
+        if has is None:
+            return Due(scope="all", reason="no commit of score() is in the target's history")
+        if has.spec != wanted.spec:
+            return Due(scope="all", reason="the target was scored with other arguments")
+        if self.changed_since:
+            return Due(scope="all", reason=f"{listed(self.changed_since)} changed the target's rows")
+        if has.source_id != wanted.source_id:
+            return Due(scope="all", reason="the source is another table than before")
+        if not has.same_model(wanted) and not keeps_model:
+            return Due(scope="all", reason=f"the model was {has.model_uri} before")
+        if has.mixed and not keeps_model:
+            return Due(scope="all", reason="rows of other models are left")
+        if has.source_version == wanted.source_version:
+            return Due(scope="nothing", reason="the target holds these predictions")
+        if not changes or has.source_version > wanted.source_version:
+            return Due(scope="all", reason=f"the target holds version {has.source_version} of the source")
+        return Due(scope="changes", reason=f"the source changed since version {has.source_version}")
 
     def next_sequence(self, table_version: int | None) -> int:
         """The transaction version to write with.

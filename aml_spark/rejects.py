@@ -80,7 +80,7 @@ def read_rejects(spark: SparkSession, target: str) -> DataFrame:
         if table.detail(spark, needed) is None:
             what = "no row of it was ever rejected" if needed is not of else "it doesn't exist"
             raise TableNotFoundError(f"{target!r} has no rejects: {what}")
-    commits = [(commit.version, Entry.from_json(commit.metadata)) for commit in table.history(spark, of)]
+    commits = [(commit.version, Entry.of(commit)) for commit in table.history(spark, of)]
     known = [(entry.attempt, version) for version, entry in commits if entry is not None]
     committed = spark.createDataFrame(known or [("", 0)], "attempt string, target_version bigint")
     return spark.sql(f"SELECT * FROM {place(of).sql}").join(F.broadcast(committed), "attempt")

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
-import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import __version__, progress, rejects, table
-from aml_spark.errors import (
-    AmlSparkError,
-    ArgumentError,
-    SchemaError,
-    ScoringError,
-    TableNotFoundError,
-    TargetError,
-    did_you_mean,
-    listed,
-)
-from aml_spark.ledger import Entry, Ledger, digest
-from aml_spark.model import PinnedModel, pin
-from aml_spark.session import watched
+from aml_spark import __version__, feed, frame, history, rejects, table
+from aml_spark.errors import ArgumentError, FeedError, TableNotFoundError, TargetError, listed
+from aml_spark.job import Job, committed, write_all, write_changes
+from aml_spark.ledger import Due, Entry, Ledger, digest
+from aml_spark.model import pin
+from aml_spark.session import check_isolation
 from aml_spark.signature import check_columns
-from aml_spark.spark_ml import is_spark_ml, transformed
 from aml_spark.table import Detail, Table
-from aml_spark.udf import make_udf
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
 
 _logger = logging.getLogger(__name__)
 
-_ON_ERROR = ("raise", "null", "quarantine")
-_REASON = "_aml_spark_reason"
-
-MODEL_VERSION = "model_version"
-"""Name of the column that says which model version scored a row."""
+_CHOICES = {
+    "mode": ("all", "changes"),
+    "on_error": ("raise", "null", "quarantine"),
+    "on_model_change": ("rescore", "keep"),
+    "on_missing_feed": ("raise", "diff", "rescore"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +42,9 @@ class ScoreResult:
         target_version: the version of the target that this call made, or found to be right.
         skipped: whether the target held these predictions already, so that nothing was written.
         rejected: on how many rows the model failed, with `on_error="quarantine"`.
+        deleted: how many rows were deleted, with `mode="changes"`.
+        scope: what was scored: `"all"`, `"changes"` or `"nothing"`.
+        reason: why that.
     """
 
     rows: int
@@ -62,6 +53,9 @@ class ScoreResult:
     target_version: int
     skipped: bool
     rejected: int = 0
+    deleted: int = 0
+    scope: str = "all"
+    reason: str = ""
 
 
 def score(
@@ -78,63 +72,80 @@ def score(
     result_type: DataType | str | None = None,
     params: Mapping[str, Any] | None = None,
     on_error: str = "raise",
+    on_model_change: str = "rescore",
+    on_missing_feed: str = "raise",
+    source_version: int | None = None,
     overwrite: bool = False,
     force: bool = False,
 ) -> ScoreResult:
-    """Score one version of a Delta table and make the predictions a Delta table's whole content, in one commit.
+    """Score a Delta table into a Delta table, in one commit: the whole, or what changed since the last time.
 
-    The commit carries its lineage as `userMetadata`. Scoring the same version of the source with the same model and
-    the same arguments again does nothing, unless somebody changed the target's rows since.
+    The commit carries its lineage as `userMetadata`, by which the next call finds out what is due. Scoring the same
+    version of the source with the same model and the same arguments again does nothing, unless somebody changed the
+    target's rows since.
 
     Args:
         spark: the session.
         model: address of the model; an alias is resolved once.
-        source: Delta table to score: a name, a path, or a URI such as `abfss://…`. Its newest version is read.
+        source: Delta table to score: a name, a path, or a URI such as `abfss://…`.
         target: Delta table to write, named in the same ways; made where it doesn't exist.
-        mode: `"all"`: the target becomes the predictions for the whole source.
-        key: columns that identify a row; they are always kept.
+        mode: `"all"`: the predictions for the whole source replace all that the target holds. `"changes"`: the first
+            call does the same; later ones read the source's change data feed, score what was inserted or updated,
+            delete what was deleted, and leave the other rows alone.
+        key: columns that identify a row, nulls being equal; they are always kept. With `"changes"` rows are merged by
+            it; None is for sources that only grow.
         columns: columns of the source that the target keeps; None keeps all.
-        where: SQL condition on the source's columns; other rows are left out. What it says is compared, not what it
-            means today: with `current_date()` in it, give `force` each day.
+        where: SQL condition on the source's columns; other rows are left out, and deleted where a change makes them
+            so. What it says is compared, not what it means today: with `current_date()` in it, give `force` each day.
         prediction: name of the prediction's column.
         result_type: Spark type of a prediction, as for `spark_udf`.
         params: parameters of the model's `predict`.
         on_error: what becomes of rows on which the model fails: `"raise"` writes nothing at all; `"null"` gives them
             null; `"quarantine"` gives them null and writes their `key` and the reason to a table beside the target,
             which `read_rejects` reads. Its predictions are kept in Spark's cache while they are written.
+        on_model_change: what another model than before does, with `"changes"`: `"rescore"` scores the whole source
+            with it; `"keep"` scores the changes only, and `model_version` says of each row who scored it.
+        on_missing_feed: what is done, with `"changes"`, where the source's changes since then can't be read, because
+            they weren't recorded, were vacuumed, or its columns changed too much: `"raise"`; `"rescore"` scores the
+            whole source; `"diff"` finds the rows that changed by comparing the source with what the target keeps.
+        source_version: version of the source to score; None takes the newest.
         overwrite: replace a target that wasn't written by `score` with the same arguments, its schema included.
-        force: score again even where the target holds these predictions.
+        force: score the whole again even where the target holds these predictions.
 
     Raises:
         ModelNotFoundError: no such model, version or alias.
         TableNotFoundError: the source isn't a Delta table.
-        SchemaError: the source's columns don't fit the model, or the result doesn't fit the target.
+        FeedError: the source's changes can't be read.
+        SchemaError: the source's columns don't fit the model, the result doesn't fit the target, or the key isn't one.
         TargetError: the target is the source, or holds something that would be lost.
         TableError: the target can't be written.
         ScoringError: the model failed, or another job wrote the target meanwhile.
 
         Nothing is written in any of these cases.
     """
-    if mode != "all":
-        raise ArgumentError(f"mode is {mode!r}; expected 'all'")
-    if on_error not in _ON_ERROR:
-        raise ArgumentError(f"on_error is {on_error!r}; expected one of {listed(_ON_ERROR)}")
+    given = {"mode": mode, "on_error": on_error, "on_model_change": on_model_change, "on_missing_feed": on_missing_feed}
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            raise ArgumentError(f"{name} is {value!r}; expected one of {listed(_CHOICES[name])}")
+    by_changes = mode == "changes"
     if on_error == "quarantine" and not key:
         raise ArgumentError(
             "on_error='quarantine' needs key=: by it the rejected rows are told", hint="key=['id'], or on_error='null'"
         )
+    if on_missing_feed == "diff" and by_changes and not key:
+        raise ArgumentError("on_missing_feed='diff' needs key=: by it rows are compared", hint="key=['id']")
+    if by_changes and key:
+        check_isolation(spark)
     source_table, target_table = Table.of(source), Table.of(target)
-    found = table.detail(spark, source_table)
-    if found is None:
-        raise TableNotFoundError(f"the source {source!r} doesn't exist; expected a Delta table")
-    old = table.detail(spark, target_table)
+    found = _source(spark, source_table, source_version, needs_feed=by_changes and on_missing_feed == "raise")
+    old = table.detail(spark, target_table, commits=None)
     if old is not None and old.id == found.id:
         raise TargetError(f"the target {target!r} is the source itself", hint="name another table as target")
     pinned = pin(model)
-    df = _selected(table.read(spark, source_table, found.version), where, source)
+    df = frame.selected(table.read(spark, source_table, found.version), where, source)
     check_columns(pinned, df)
-    kept = _kept(df, key, columns, prediction)
-    ledger = Ledger() if old is None else Ledger.of(table.history(spark, target_table))
+    kept = frame.kept_columns(df, key, columns, prediction)
+    ledger = Ledger() if old is None else Ledger.of(old.commits)
     wanted = Entry(
         attempt=str(uuid.uuid4()),
         sequence=ledger.next_sequence(old.version if old else None),
@@ -161,70 +172,95 @@ def score(
             }
         ),
         library=__version__,
+        columns=[*kept, prediction, frame.MODEL_VERSION],
+        based_on=old.version if old else None,
     )
     _refuse_loss(target, old, ledger, wanted, overwrite)
-    if ledger.version is not None and ledger.holds(wanted) and not force:
+    due = ledger.due(wanted, changes=by_changes, keeps_model=by_changes and on_model_change == "keep")
+    if old is None:
+        due = Due(scope="all", reason="the target is new")
+    elif force or (overwrite and due.scope == "changes"):
+        due = Due(scope="all", reason="force=True" if force else "overwrite=True")
+    if due.scope == "nothing" and ledger.entry is not None and ledger.version is not None:
         _logger.info("%s holds %s of version %d already", target, pinned.label, found.version)
+        if ledger.entry.same_model(wanted):  # a crash may have come between the commit and this
+            history.tag_version(pinned, target_table, wanted)
         return ScoreResult(
             rows=0,
-            model_version=_version_text(pinned),
+            model_version=frame.version_text(pinned),
             source_version=found.version,
             target_version=ledger.version,
             skipped=True,
+            scope=due.scope,
+            reason=due.reason,
         )
     if on_error == "quarantine":
         rejects.check(spark, target_table, key or ())
-    scored = _scored(spark, df, pinned, kept, prediction, result_type, params, on_error)
-    rejected = 0
-    if old is not None and not overwrite:
-        _refuse_schema(scored.drop(_REASON), spark.sql(f"SELECT * FROM {target_table.sql} LIMIT 0"), target)
-    title = f"score {source} → {target}"
-    with contextlib.ExitStack() as stack:
-        if on_error == "quarantine":
-            scored.persist()
-            stack.callback(scored.unpersist)
-            rejected = _quarantine(spark, scored, target_table, wanted, list(key or ()), title)
-            scored = scored.drop(_REASON)
-        _write(spark, scored, target_table, old, wanted, replace_schema=overwrite, title=title)
-    return replace(_read_back(spark, target_table, wanted, pinned), rejected=rejected)
+    ours = ledger.entry.columns if ledger.entry and not overwrite else []
+    existing = [] if old is None else spark.sql(f"SELECT * FROM {target_table.sql} LIMIT 0").columns
+    _refuse_others(target, wanted.columns, ours, existing)
+    job = Job(
+        spark=spark,
+        source=source_table,
+        target=target_table,
+        old=old,
+        pinned=pinned,
+        entry=wanted,
+        others=[name for name in existing if ours and key and name not in ours],
+        where=where,
+        key=list(key or ()),
+        kept=kept,
+        prediction=prediction,
+        result_type=result_type,
+        params=params,
+        on_error=on_error,
+        overwrite=overwrite,
+        by_changes=by_changes,
+    )
+    _logger.info("scoring %s: %s", due.scope, due.reason)
+    if due.scope == "changes" and ledger.entry is not None:
+        job, due, rejected = write_changes(job, due, ledger.entry, on_missing_feed)
+    else:
+        rejected = write_all(job, df)
+    commit = committed(job)
+    history.tag_version(pinned, target_table, job.entry)
+    history.log_source(source_table, job.entry)
+    return ScoreResult(
+        rows=commit.rows or 0,
+        model_version=frame.version_text(pinned),
+        source_version=found.version,
+        target_version=commit.version,
+        skipped=False,
+        rejected=rejected,
+        deleted=commit.deleted or 0,
+        scope=due.scope,
+        reason=due.reason,
+    )
 
 
-def _selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
-    from pyspark.errors import AnalysisException, ParseException
+def _source(spark: SparkSession, source: Table, version: int | None, *, needs_feed: bool) -> Detail:
+    found = table.detail(spark, source)
+    if found is None:
+        raise TableNotFoundError(f"the source {source.text!r} doesn't exist; expected a Delta table")
+    if version is not None:
+        if not 0 <= version <= found.version:
+            raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {found.version}")
+        found = replace(found, version=version)
+    if needs_feed and found.properties.get(feed.ENABLED, "").lower() != "true":
+        raise FeedError(
+            f"the source {source.text!r} records no changes, which mode='changes' reads",
+            hint=f"ALTER TABLE {source.sql} SET TBLPROPERTIES ({feed.ENABLED} = true); or on_missing_feed='diff'",
+        )
+    return found
 
-    if where is None:
-        return df
-    try:
-        selected = df.where(where)
-        selected.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
-        return selected
-    except (AnalysisException, ParseException) as error:
-        raise SchemaError(
-            f"where={where!r} isn't a condition on the columns of {source!r} ({table.condition(error)}); "
-            f"they are {listed(df.columns)}"
-        ) from None
 
-
-def _kept(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str] | None, prediction: str) -> list[str]:
-    for name, value in (("key", key), ("columns", columns)):
-        if isinstance(value, str):
-            raise ArgumentError(f"{name} is the text {value!r}; expected a list of names", hint=f"{name}=[{value!r}]")
-        for column in value or ():
-            if column not in df.columns:
-                raise SchemaError(
-                    f"{name} names {column!r}, which the source lacks; it has {listed(df.columns)}",
-                    hint=did_you_mean(column, df.columns),
-                )
-    kept = list(dict.fromkeys([*(key or ()), *(df.columns if columns is None else columns)]))
-    for name in (prediction, MODEL_VERSION):
-        if name in kept:
-            raise SchemaError(
-                f"the target can't have two columns {name!r}: the source has one, and one is written",
-                hint=f"leave it out with columns={[column for column in kept if column != name]}"
-                if name == MODEL_VERSION
-                else "name the prediction otherwise with prediction=",
-            )
-    return kept
+def _refuse_others(target: str, wanted: Sequence[str], ours: Sequence[str], existing: Sequence[str]) -> None:
+    foreign = {name.lower() for name in existing} - {name.lower() for name in ours} if ours else set[str]()
+    if taken := [name for name in wanted if name.lower() in foreign]:
+        raise TargetError(
+            f"the source has a column {taken[0]!r} now, and so has the target {target!r}, of somebody else's",
+            hint="rename the target's; columns=[…] leaves the source's out; overwrite=True gives up the target's",
+        )
 
 
 def _refuse_loss(target: str, old: Detail | None, ledger: Ledger, wanted: Entry, overwrite: bool) -> None:
@@ -241,127 +277,3 @@ def _refuse_loss(target: str, old: Detail | None, ledger: Ledger, wanted: Entry,
             f"model {ledger.entry.model_uri!r})",
             hint="overwrite=True replaces all that it holds; or name another target",
         )
-
-
-def _scored(
-    spark: SparkSession,
-    df: DataFrame,
-    pinned: PinnedModel,
-    kept: Sequence[str],
-    prediction: str,
-    result_type: DataType | str | None,
-    params: Mapping[str, Any] | None,
-    on_error: str,
-) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    keep = [F.col(table.quoted(name)) for name in kept]
-    version = F.lit(_version_text(pinned)).alias(MODEL_VERSION)
-    if is_spark_ml(pinned):
-        if params or on_error != "raise":
-            raise ArgumentError(f"{pinned.label!r} is a model of Spark ML, which takes no params and no on_error")
-        scored, name = transformed(spark, pinned, df)
-        column = F.col(table.quoted(name))
-        return scored.select(*keep, (column.cast(result_type) if result_type else column).alias(prediction), version)
-    udf = make_udf(spark, pinned, result_type, params=params, on_error=on_error)
-    schema = pinned.metadata.get_input_schema()
-    inputs = schema.input_names() if schema is not None and schema.has_input_names() else list(df.columns)
-    names = [name for name in inputs if name in df.columns]
-    if schema is not None and not schema.has_input_names():
-        takes = schema.inputs[0].shape[1:] if schema.is_tensor_spec() else (len(schema.inputs),)
-        if takes != (len(names),):
-            raise SchemaError(
-                f"the signature of the model {pinned.label!r} names no columns, so which of {listed(names)} it takes "
-                "can't be told",
-                hint="log it with a signature that names them: infer_signature(DataFrame, …)",
-            )
-    columns = [F.struct(*[F.col(table.quoted(name)).alias(name) for name in names])]
-    if schema is not None and schema.has_input_names() and inputs == names:
-        columns = []  # all that the signature names is there, and the UDF takes it by itself
-    if on_error != "quarantine":
-        return df.select(*keep, udf(*columns).alias(prediction), version)
-    both = df.select(*keep, udf(*columns).alias(_REASON))
-    predicted, reason = F.col(f"{_REASON}.prediction"), F.col(f"{_REASON}.reason")
-    return both.select(*keep, predicted.alias(prediction), version, reason.alias(_REASON))
-
-
-def _quarantine(
-    spark: SparkSession, scored: DataFrame, target: Table, entry: Entry, key: Sequence[str], title: str
-) -> int:
-    from pyspark.sql import functions as F
-
-    failed = scored.where(F.col(_REASON).isNotNull())
-    told = failed.select(*[F.col(table.quoted(name)) for name in key], F.col(_REASON).alias("reason"), MODEL_VERSION)
-    found: list[int] = []
-    _watch(spark, target, title, lambda: found.append(failed.count()))
-    if found[0]:
-        _watch(spark, rejects.place(target), title, lambda: rejects.add(told, target, entry))
-    return found[0]
-
-
-def _refuse_schema(scored: DataFrame, existing: DataFrame, target: str) -> None:
-    has = {field.name: field.dataType.simpleString() for field in existing.schema.fields}
-    gets = {field.name: field.dataType.simpleString() for field in scored.schema.fields}
-    if has != gets:
-        differing = sorted(name for name in {*has, *gets} if has.get(name) != gets.get(name))
-        told = "; ".join(f"{name!r}: has {has.get(name, 'none')}, gets {gets.get(name, 'none')}" for name in differing)
-        raise SchemaError(
-            f"the result doesn't fit the columns of the target {target!r}: {told}",
-            hint="overwrite=True replaces the target with its schema",
-        )
-
-
-def _write(
-    spark: SparkSession,
-    scored: DataFrame,
-    target: Table,
-    old: Detail | None,
-    entry: Entry,
-    *,
-    replace_schema: bool,
-    title: str,
-) -> None:
-    write = functools.partial(
-        table.replace,
-        scored,
-        target,
-        exists=old is not None,
-        metadata=entry.to_json(),
-        transaction=("aml_spark", entry.sequence),  # one for all that we write to a table, whatever the source
-        new_schema=replace_schema,
-    )
-    _watch(spark, target, title, write)
-
-
-def _watch(spark: SparkSession, target: Table, title: str, work: Callable[[], object]) -> None:
-    """Do what Spark does for us, with progress; its errors become ours."""
-    try:
-        with progress.shown(title) as show:
-            watched(spark, title, show, work)
-    except AmlSparkError:
-        raise
-    except Exception as error:
-        if told := re.search(r"PredictionError: (.+)", str(error)):
-            raise ScoringError(f"{told[1].strip()}. {target.text!r} is left as it was") from None
-        raise table.write_error(target, error) from None
-
-
-def _read_back(spark: SparkSession, target: Table, entry: Entry, pinned: PinnedModel) -> ScoreResult:
-    # Delta drops a write of a transaction version that was taken meanwhile without an error; the history tells.
-    for commit in table.history(spark, target):
-        written = Entry.from_json(commit.metadata)
-        if written is not None and written.attempt == entry.attempt:
-            return ScoreResult(
-                rows=commit.rows or 0,
-                model_version=_version_text(pinned),
-                source_version=entry.source_version,
-                target_version=commit.version,
-                skipped=False,
-            )
-    raise ScoringError(
-        f"another run of score() wrote {target.text!r} at the same time; this run wrote nothing", hint="run it again"
-    )
-
-
-def _version_text(pinned: PinnedModel) -> str:
-    return pinned.version or pinned.digest[:12]

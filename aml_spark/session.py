@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aml_spark import java
 from aml_spark.errors import SessionError
@@ -157,6 +157,46 @@ def ship(spark: SparkSession, archive: Path, name: str) -> None:
         spark.addArtifacts(f"{archive}#{name}", archive=True)
     else:
         spark.sparkContext.addArchive(f"{archive}#{name}")
+
+
+def check_isolation(spark: SparkSession) -> None:
+    """Whether `isolated` works.
+
+    Raises:
+        SessionError: Spark Connect before 4.1, whose sessions can't be copied.
+    """
+    if is_connect(spark) and spark_version(spark) < (4, 1):
+        raise SessionError(
+            f"a session of Spark Connect {spark.version} can't be copied, which merging by key needs",
+            hint="use Spark 4.1 or newer there, or a classic session",
+        )
+
+
+@contextlib.contextmanager
+def isolated(spark: SparkSession) -> Iterator[SparkSession]:
+    """A copy of a session, with its settings, views and current schema, for the time of the block.
+
+    Whatever is set or made in the copy, other threads of the user's session notice nothing of it.
+
+    Raises:
+        SessionError: see `check_isolation`.
+    """
+    check_isolation(spark)
+    own: Any
+    if is_connect(spark):
+        own = cast("Any", spark).cloneSession()
+    else:
+        from pyspark import RDD
+
+        users = RDD.toDF  # making a session makes it the one of toDF
+        own = type(spark)(spark.sparkContext, spark._jsparkSession.cloneSession())
+        RDD.toDF = users  # type: ignore[method-assign]
+    try:
+        yield own
+    finally:
+        if is_connect(spark):
+            with contextlib.suppress(Exception):  # the server ends it by itself some time
+                own.client.release_session()
 
 
 def watched(spark: SparkSession, description: str, progress: Progress, work: Callable[[], T]) -> T:

@@ -1,8 +1,9 @@
-"""Delta tables: what a name or path means, its history, reading a version, replacing the content in one commit."""
+"""Delta tables: what a name or path means, its history, reading a version, and writing in one commit."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,21 +58,55 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
-    """What Delta says of a table: its `id` (a GUID made with the table) and its newest version."""
-
-    id: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One commit of a table's history. `rows` is how many it wrote, where Delta tells."""
+    """One commit of a table's history. `rows` and `deleted` are how many it wrote and deleted, where Delta tells."""
 
     version: int
     operation: str
     metadata: str | None
     rows: int | None
+    deleted: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What Delta says of a table: its `id` (a GUID made with the table), newest version, properties and commits.
+
+    The commits are the newest first: all that the table still knows, or the first of them.
+    """
+
+    id: str
+    version: int
+    properties: Mapping[str, str]
+    commits: Sequence[Commit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What a commit of ours carries.
+
+    Args:
+        metadata: its `userMetadata`.
+        app_id: application of Delta's idempotent writes.
+        sequence: their version. Delta drops a write whose version isn't above the last one of the same application,
+            without an error.
+    """
+
+    metadata: str
+    app_id: str
+    sequence: int
+
+    def options(self) -> dict[str, str]:
+        """As options of a DataFrame's writer."""
+        return {"userMetadata": self.metadata, "txnAppId": self.app_id, "txnVersion": str(self.sequence)}
+
+    def settings(self) -> dict[str, str]:
+        """As settings of a session, the only way to tell them a MERGE."""
+        return {
+            "spark.databricks.delta.commitInfo.userMetadata": self.metadata,
+            "spark.databricks.delta.write.txnAppId": self.app_id,
+            "spark.databricks.delta.write.txnVersion": str(self.sequence),
+        }
 
 
 def quoted(name: str) -> str:
@@ -79,8 +114,13 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def detail(spark: SparkSession, table: Table) -> Detail | None:
+def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Detail | None:
     """Look a table up.
+
+    Args:
+        spark: the session.
+        table: the table.
+        commits: how many of the newest commits to read; None reads all.
 
     Returns:
         None where nothing is there yet.
@@ -92,7 +132,7 @@ def detail(spark: SparkSession, table: Table) -> Detail | None:
     from pyspark.errors import AnalysisException, ParseException
 
     try:
-        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("format", "id").collect()[0]
+        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("format", "id", "properties").collect()[0]
     except ParseException:
         raise _no_delta() from None
     except AnalysisException as error:
@@ -117,26 +157,35 @@ def detail(spark: SparkSession, table: Table) -> Detail | None:
         raise TableError(f"{table.text!r} can't be looked up: {what}") from None
     if found["format"] != "delta":
         raise TableNotFoundError(f"{table.text!r} is a table in format {found['format']!r}; expected 'delta'")
-    newest = spark.sql(f"DESCRIBE HISTORY {table.sql} LIMIT 1").select("version").collect()[0]
-    return Detail(id=found["id"], version=newest["version"])
+    known = history(spark, table, commits)
+    return Detail(id=found["id"], version=known[0].version, properties=found["properties"] or {}, commits=known)
 
 
-def history(spark: SparkSession, table: Table) -> list[Commit]:
-    """All commits that the table still knows, newest first."""
-    rows = (
-        spark.sql(f"DESCRIBE HISTORY {table.sql}")
-        .select("version", "operation", "userMetadata", "operationMetrics.numOutputRows")
-        .collect()
-    )
+def history(spark: SparkSession, table: Table, newest: int | None = None) -> list[Commit]:
+    """The commits that the table still knows, or so many of them, newest first."""
+    told = "version", "operation", "userMetadata", "operationMetrics"
+    limit = "" if newest is None else f" LIMIT {newest}"
+    rows = spark.sql(f"DESCRIBE HISTORY {table.sql}{limit}").select(*told).collect()
     return [
-        Commit(
-            version=row["version"],
-            operation=row["operation"],
-            metadata=row["userMetadata"],
-            rows=None if row["numOutputRows"] is None else int(row["numOutputRows"]),
-        )
+        _commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {})
         for row in sorted(rows, key=lambda row: row["version"], reverse=True)
     ]
+
+
+def _commit(version: int, operation: str, metadata: str | None, metrics: Mapping[str, str]) -> Commit:
+    def total(*names: str) -> int | None:
+        found = [int(metrics[name]) for name in names if name in metrics]
+        return sum(found) if found else None
+
+    # What a MERGE puts out are also the rows that share a file with those that it changes.
+    written = ("numTargetRowsInserted", "numTargetRowsUpdated") if operation == "MERGE" else ("numOutputRows",)
+    return Commit(
+        version=version,
+        operation=operation,
+        metadata=metadata,
+        rows=total(*written),
+        deleted=total("numTargetRowsDeleted", "numDeletedRows"),
+    )
 
 
 def read(spark: SparkSession, table: Table, version: int) -> DataFrame:
@@ -144,35 +193,84 @@ def read(spark: SparkSession, table: Table, version: int) -> DataFrame:
     return spark.sql(f"SELECT * FROM {table.sql} VERSION AS OF {int(version)}")
 
 
-def replace(
-    df: DataFrame, table: Table, *, exists: bool, metadata: str, transaction: tuple[str, int], new_schema: bool
-) -> None:
+def replace(df: DataFrame, table: Table, stamp: Stamp, *, exists: bool, schema: str) -> None:
     """Make the DataFrame the table's whole content in one commit; until then readers see what was there.
 
     Args:
         df: the new content.
         table: where to.
+        stamp: what the commit carries.
         exists: whether the table is there already.
-        metadata: what the commit carries as `userMetadata`.
-        transaction: application id and version of Delta's idempotent writes. Delta drops a write whose version isn't
-            above the last one of the same id, without an error.
-        new_schema: whether the table takes the DataFrame's schema instead of its own.
+        schema: `"kept"`: the table's; `"grown"`: the table's with the DataFrame's new columns; `"replaced"`: the
+            DataFrame's.
 
     Raises:
         TableError: the table can't be written; it is left as it was.
     """
     from pyspark.sql import functions as F
 
-    options: dict[str, Any] = {"userMetadata": metadata, "txnAppId": transaction[0], "txnVersion": transaction[1]}
-    options["partitionOverwriteMode"] = "static"  # the session's may be dynamic, which keeps other partitions
-    if new_schema:
-        options["overwriteSchema"] = "true"
+    # The session's partitionOverwriteMode may be dynamic, which keeps other partitions.
+    options: dict[str, Any] = {**stamp.options(), "partitionOverwriteMode": "static"}
+    if schema != "kept":
+        options["overwriteSchema" if schema == "replaced" else "mergeSchema"] = "true"
     if table.is_path:
         df.write.format("delta").mode("overwrite").options(**options).save(table.text)
-    elif exists and not new_schema:
+    elif exists and schema != "replaced":
         df.writeTo(table.sql).options(**options).overwrite(F.lit(True))
     else:
         df.write.format("delta").mode("overwrite").options(**options).saveAsTable(table.sql)
+
+
+def append(df: DataFrame, table: Table, stamp: Stamp) -> None:
+    """Add the DataFrame's rows in one commit; the table gets its new columns."""
+    options: dict[str, Any] = {**stamp.options(), "mergeSchema": "true"}
+    if table.is_path:
+        df.write.format("delta").mode("append").options(**options).save(table.text)
+    else:
+        df.writeTo(table.sql).options(**options).append()
+
+
+def merge(
+    df: DataFrame, table: Table, stamp: Stamp, *, key: Sequence[str], new: str, deleted: str, failing: Mapping[str, str]
+) -> None:
+    """Insert, update and delete rows by key in one commit; the table gets the DataFrame's new columns.
+
+    Args:
+        df: rows with the table's columns, or some of them: others keep what they hold. Its session is one of its own,
+            see `session.isolated`: more is set in it.
+        table: where to.
+        stamp: what the commit carries.
+        key: columns that identify a row; nulls are equal.
+        new: boolean column that says that the key isn't in the table; where it is, the query fails.
+        deleted: boolean column that says that the key's row goes.
+        failing: a column of texts, and the text that the query fails with.
+    """
+    spark, view = df.sparkSession, "aml_spark_changes"
+    columns = [quoted(name) for name in df.columns if name not in (new, deleted)]
+    ((text_column, text),) = failing.items()
+    # Not as a condition: those are asked of rows that match nothing, too.
+    raised = f"{quoted(text_column)} = CAST(raise_error('{text}') AS STRING)"
+    settings = {
+        **stamp.settings(),
+        "spark.databricks.delta.merge.materializeSource": "all",  # a MERGE reads its rows twice
+        "spark.databricks.delta.schema.autoMerge.enabled": "true",
+    }
+    df.createOrReplaceTempView(view)
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        spark.sql(
+            f"MERGE INTO {table.sql} AS target USING {view} AS changed "
+            f"ON {' AND '.join(f'target.{name} <=> changed.{name}' for name in map(quoted, key))} "
+            f"WHEN MATCHED AND changed.{new} THEN UPDATE SET {raised} "
+            f"WHEN MATCHED AND changed.{deleted} THEN DELETE "
+            f"WHEN MATCHED THEN UPDATE SET {', '.join(f'{name} = changed.{name}' for name in columns)} "
+            f"WHEN NOT MATCHED AND NOT changed.{deleted} "
+            f"THEN INSERT ({', '.join(columns)}) VALUES ({', '.join(f'changed.{name}' for name in columns)})"
+        )
+    finally:
+        for name in settings:
+            spark.conf.unset(name)
 
 
 def condition(error: BaseException) -> str:

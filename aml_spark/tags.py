@@ -7,3 +7,4 @@ COPIED_FROM = "aml_spark.copied_from"  # address of a copied version's origin
 COPIED_RUN = "aml_spark.copied_run"  # the run that trained the origin
 MODEL_DIGEST = "aml_spark.model_digest"  # SHA-256 of a copied version's files
 RUN_ID = "aml_spark.run_id"  # the run, elsewhere, that an uploaded version comes from
+SCORED_TABLE = "aml_spark.scored_table"  # begins those of a version that say which tables it scores

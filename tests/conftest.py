@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(processes.ENVIRONMENT)
+    multiprocessing.util.get_temp_dir()  # which is removed after ours is, so it can't be in it
     # MLflow and Spark leave files behind, a killed process leaves more: all of it goes with this folder.
     temporary = tempfile.TemporaryDirectory(prefix="pytest-", ignore_cleanup_errors=True)
     config.add_cleanup(temporary.cleanup)
@@ -40,13 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
         if not config.getoption("--hypothesis-profile"):
             hypothesis.settings.load_profile("few")
     config.addinivalue_line("markers", "every_kind: runs on each kind of Spark session, not only on local")
+    config.addinivalue_line("markers", "connect: runs on Connect, not only on local")
     config.addinivalue_line("markers", "oldest: also runs on the oldest versions that are supported")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--spark") == "local":
         return
-    chosen = [item for item in items if item.get_closest_marker("every_kind")]
+    kind = config.getoption("--spark")
+    chosen = [item for item in items if item.get_closest_marker("every_kind") or item.get_closest_marker(kind)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 

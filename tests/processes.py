@@ -23,7 +23,6 @@ QUICK_JAVA = f"{LEAN_JAVA} -XX:SharedArchiveFile={CLASSES}" if CLASSES.exists() 
 SETTINGS = {
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.executor.extraJavaOptions": QUICK_JAVA,
-    "spark.sql.shuffle.partitions": "4",
 }
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # MLflow's telemetry

@@ -32,7 +32,7 @@ from aml_spark.errors import (
 if TYPE_CHECKING:
     from aml_spark.testing import EmulatorProcess
 
-COMMANDS = ["app", "demo", "doctor", "emulator", "env", "score"]
+COMMANDS = ["app", "demo", "doctor", "emulator", "env", "lineage", "score"]
 SCORE = ["score", "--model", "models:/delay/1", "--source", "./source", "--target", "./target"]
 
 

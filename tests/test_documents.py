@@ -66,13 +66,13 @@ def test_the_command_lines_of_the_readme_score(
     env = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "readings version 0: 1,000 rows scored with model version 1" in done.stdout
-    assert spark.read.format("delta").load(str(folder / target)).count() == 1000
+    assert "readings version 3: 999 rows scored with model version 1" in done.stdout
+    assert spark.read.format("delta").load(str(folder / target)).count() == 999
 
 
-def _run_notebook(folder: Path, until: str | None = None) -> dict[str, Any]:
+def _run_notebook(folder: Path, until: str | None = None, name: str = "01_track_and_score.ipynb") -> dict[str, Any]:
     """The names of the notebook's cells, run up to the one that defines `until`, or all."""
-    notebook = json.loads((ROOT / "notebooks" / "01_track_and_score.ipynb").read_text())
+    notebook = json.loads((ROOT / "notebooks" / name).read_text())
     names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AML_SPARK_NOTEBOOK_DIR", str(folder / "work"))
@@ -94,6 +94,13 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(spark: SparkSession, 
     assert names["spark"] is spark
     assert spark.table(names["target"]).count() == names["result"].rows == 309_772
     assert names["again"].skipped
+
+
+def test_the_notebook_of_changes_runs_from_its_first_cell_to_its_last(spark: SparkSession, tmp_path: Path) -> None:
+    names = _run_notebook(tmp_path, name="02_incremental_scoring.ipynb")
+    assert [names[one].scope for one in ("first", "second", "third")] == ["all", "changes", "all"]
+    assert names["second"].rows < names["first"].rows / 10
+    assert names["told"]["version"].tolist() == [2, 1, 0]
 
 
 def test_the_notebook_goes_to_another_workspace_by_three_lines(

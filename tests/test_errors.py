@@ -22,6 +22,7 @@ TREE: dict[str, tuple[type[BaseException], type[BaseException] | None]] = {
     "ModelNotFoundError": (errors.ModelError, LookupError),
     "SchemaError": (AmlSparkError, ValueError),
     "TableError": (AmlSparkError, None),
+    "FeedError": (errors.TableError, None),
     "TableNotFoundError": (errors.TableError, LookupError),
     "TargetError": (errors.TableError, None),
     "ScoringError": (AmlSparkError, RuntimeError),

@@ -15,9 +15,9 @@ FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "addresses", "workspace", "tags"},
     {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "forms", "environment", "table"}
-    | {"progress", "spark_ml"}
+    | {"progress", "spark_ml", "feed"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
-    {"udf", "ledger", "rejects"},
+    {"udf", "ledger", "rejects", "frame", "history", "job"},
     {"scoring", "copying", "doctor"},
     {"cli", "demo", "__main__"},
 ]
@@ -26,9 +26,9 @@ BESIDE = {"__init__"}
 # Which modules of its own layer a module may import.
 SAME_LAYER = {
     0: {"errors", "addresses"},
-    1: {"java", "session", "state", "executor", "runs", "model"}
+    1: {"java", "session", "state", "executor", "runs", "model", "table"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
-    2: {"ledger"},
+    2: {"ledger", "udf", "frame", "rejects"},
     3: set[str](),
     4: {"cli", "demo"},
 }

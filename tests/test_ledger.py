@@ -37,6 +37,14 @@ def _history(*oldest_first: tuple[str, Entry | None]) -> list[Commit]:
     return commits[::-1]
 
 
+def _due(ledger: Ledger, wanted: Entry, *, changes: bool = True, keeps_model: bool = False) -> str:
+    return ledger.due(wanted, changes=changes, keeps_model=keeps_model).scope
+
+
+def _holds(ledger: Ledger, wanted: Entry) -> bool:
+    return _due(ledger, wanted, changes=False) == "nothing"
+
+
 def _again(entry: Entry) -> Entry:
     return replace(entry, attempt="another", sequence=99)
 
@@ -86,19 +94,19 @@ def test_metadata_of_others_is_no_entry(text: str | None) -> None:
 def test_a_table_without_history_holds_nothing() -> None:
     ledger = Ledger.of([])
     assert (ledger.entry, ledger.version, tuple(ledger.changed_since)) == (None, None, ())
-    assert not ledger.holds(A)
+    assert not _holds(ledger, A)
 
 
 def test_a_table_written_by_others_holds_nothing() -> None:
     ledger = Ledger.of([_commit(1, metadata='{"job": 5}'), _commit(0, "CREATE TABLE")])
     assert ledger.entry is None
-    assert not ledger.holds(A)
+    assert not _holds(ledger, A)
 
 
 def test_the_same_work_is_not_due_again() -> None:
     ledger = Ledger.of(_history(("WRITE", A)))
     assert (ledger.entry, ledger.version) == (A, 0)
-    assert ledger.holds(_again(A))
+    assert _holds(ledger, _again(A))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,7 @@ def test_the_same_work_is_not_due_again() -> None:
 )
 def test_an_operation_that_keeps_the_rows_leaves_nothing_due(operation: str) -> None:
     ledger = Ledger.of(_history(("WRITE", A), (operation, None)))
-    assert ledger.holds(_again(A))
+    assert _holds(ledger, _again(A))
     assert ledger.version == 0
 
 
@@ -117,29 +125,29 @@ def test_an_operation_that_keeps_the_rows_leaves_nothing_due(operation: str) -> 
 def test_an_operation_that_changes_rows_makes_scoring_due(operation: str) -> None:
     ledger = Ledger.of(_history(("WRITE", A), (operation, None)))
     assert tuple(ledger.changed_since) == (operation,)
-    assert not ledger.holds(_again(A))
+    assert not _holds(ledger, _again(A))
 
 
 def test_keeping_operations_after_a_change_do_not_hide_it() -> None:
-    assert not Ledger.of(_history(("WRITE", A), ("DELETE", None), ("OPTIMIZE", None))).holds(A)
+    assert not _holds(Ledger.of(_history(("WRITE", A), ("DELETE", None), ("OPTIMIZE", None))), A)
 
 
 def test_changes_before_our_commit_do_not_count() -> None:
     ledger = Ledger.of(_history(("WRITE", None), ("DELETE", None), ("WRITE", A)))
-    assert ledger.holds(_again(A))
+    assert _holds(ledger, _again(A))
     assert ledger.version == 2
 
 
 def test_scoring_again_after_a_change_puts_it_right() -> None:
     history = _history(("WRITE", A), ("DELETE", None), ("WRITE", replace(A, attempt="2", sequence=8)))
-    assert Ledger.of(history).holds(_again(A))
+    assert _holds(Ledger.of(history), _again(A))
 
 
 def test_model_a_after_model_b_is_due_again() -> None:
     ledger = Ledger.of(_history(("WRITE", A), ("WRITE", B)))
     assert ledger.entry == B
-    assert ledger.holds(_again(B))
-    assert not ledger.holds(_again(A))
+    assert _holds(ledger, _again(B))
+    assert not _holds(ledger, _again(A))
 
 
 @pytest.mark.parametrize(
@@ -155,8 +163,7 @@ def test_model_a_after_model_b_is_due_again() -> None:
 )
 def test_a_difference_in_what_decides_the_rows_is_other_work(name: str, value: Any) -> None:
     other = replace(A, **{name: value})
-    assert not A.same_work(other)
-    assert not Ledger.of(_history(("WRITE", A))).holds(other)
+    assert not _holds(Ledger.of(_history(("WRITE", A))), other)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,60 @@ def test_a_difference_in_what_decides_the_rows_is_other_work(name: str, value: A
     ],
 )
 def test_a_difference_in_anything_else_is_the_same_work(name: str, value: Any) -> None:
-    assert A.same_work(replace(A, **{name: value}))
+    assert _holds(Ledger.of(_history(("WRITE", A))), replace(A, **{name: value}))
+
+
+LATER = replace(_again(A), source_version=9)
+
+
+def test_a_source_that_went_on_makes_its_changes_due_where_they_can_be_scored_alone() -> None:
+    ledger = Ledger.of(_history(("WRITE", A), ("ADD COLUMNS", None)))
+    assert _due(ledger, LATER) == "changes"
+    assert _due(ledger, LATER, changes=False) == "all"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("source_id", "x"), ("source_version", 2), ("model_version", "2"), ("model_digest", "x"), ("spec", "x")],
+)
+def test_other_differences_make_the_whole_due(name: str, value: Any) -> None:
+    assert _due(Ledger.of(_history(("WRITE", A))), replace(LATER, **{name: value})) == "all"
+
+
+def test_a_model_that_is_kept_makes_only_changes_due() -> None:
+    ledger = Ledger.of(_history(("WRITE", A)))
+    other = replace(LATER, model_version="2", model_digest="x")
+    assert _due(ledger, other, keeps_model=True) == "changes"
+    assert _due(ledger, replace(other, source_version=A.source_version), keeps_model=True) == "nothing"
+
+
+def test_rows_of_a_model_that_was_kept_make_the_whole_due_once_it_is_no_more() -> None:
+    mixed = Ledger.of(_history(("WRITE", A), ("MERGE", replace(B, scope="changes", mixed=True, based_on=0))))
+    assert _due(mixed, replace(_again(B), source_version=9), keeps_model=True) == "changes"
+    assert _due(mixed, _again(B)) == "all"
+
+
+def test_files_put_together_right_after_a_commit_are_none_of_ours() -> None:
+    ledger = Ledger.of(_history(("MERGE", A), ("OPTIMIZE", A)))  # in a session that stamps all it writes
+    assert (ledger.entry, ledger.version) == (A, 0)
+
+
+def test_changes_of_others_make_the_whole_due_before_and_after_ours() -> None:
+    merged = replace(A, sequence=8, source_version=4, based_on=0)
+    assert _due(Ledger.of(_history(("WRITE", A), ("MERGE", merged))), LATER) == "changes"
+    assert _due(Ledger.of(_history(("WRITE", A), ("MERGE", merged), ("DELETE", None))), LATER) == "all"
+    # It came between the look at the history and the merge, which went on without noticing it.
+    between = Ledger.of(_history(("WRITE", A), ("WRITE", None), ("MERGE", merged)))
+    assert (_due(between, LATER), between.changed_since) == ("all", ("WRITE",))
+    kept = Ledger.of(_history(("WRITE", A), ("OPTIMIZE", None), ("MERGE", merged)))
+    assert _due(kept, LATER) == "changes"
+    before = Ledger.of(_history(("WRITE", A), ("WRITE", None), ("MERGE", replace(merged, based_on=1))))
+    assert _due(before, LATER) == "changes"
+
+
+def test_an_entry_of_an_earlier_version_of_this_library_is_read() -> None:
+    text = json.dumps({"aml_spark": {name: value for name, value in asdict(A).items() if name != "based_on"}})
+    assert Entry.from_json(text) == A
 
 
 def test_the_sequence_starts_at_one() -> None:

@@ -229,7 +229,7 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
         (aml_spark.SchemaError, "isn't a condition", {"where": "no_column > 1"}),
         (aml_spark.SchemaError, "two columns 'x'", {"prediction": "x"}),
         (aml_spark.ArgumentError, "key is the text 'id'", {"key": "id"}),
-        (aml_spark.ArgumentError, "expected 'all'", {"mode": "some"}),
+        (aml_spark.ArgumentError, "expected one of 'all', 'changes'", {"mode": "some"}),
         (aml_spark.ArgumentError, "neither a table name nor a path", {"target": "a table"}),
         (aml_spark.ModelNotFoundError, "no version", {"model": "models:/wrong/9"}),
     ]

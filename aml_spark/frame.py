@@ -1,0 +1,160 @@
+"""The rows that a target gets: those of the source that are selected, their columns, and their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aml_spark import table
+from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
+from aml_spark.model import PinnedModel
+from aml_spark.spark_ml import is_spark_ml, transformed
+from aml_spark.udf import make_udf
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType
+
+MODEL_VERSION = "model_version"
+"""Name of the column that says which model version scored a row."""
+REASON = "_aml_spark_reason"
+"""Name of the column that says why a row has no prediction, with `on_error="quarantine"`."""
+
+
+def selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
+    """The rows for which the SQL condition holds.
+
+    Raises:
+        SchemaError: it isn't one on these columns.
+    """
+    from pyspark.errors import AnalysisException, ParseException
+
+    if where is None:
+        return df
+    try:
+        selected = df.where(where)
+        selected.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
+        return selected
+    except (AnalysisException, ParseException) as error:
+        raise SchemaError(
+            f"where={where!r} isn't a condition on the columns of {source!r} ({table.condition(error)}); "
+            f"they are {listed(df.columns)}"
+        ) from None
+
+
+def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str] | None, prediction: str) -> list[str]:
+    """The source's columns that the target gets: the key first.
+
+    Raises:
+        ArgumentError: a text is given instead of a list.
+        SchemaError: a column isn't there, or has the name of one that is written.
+    """
+    for name, value in (("key", key), ("columns", columns)):
+        if isinstance(value, str):
+            raise ArgumentError(f"{name} is the text {value!r}; expected a list of names", hint=f"{name}=[{value!r}]")
+        for column in value or ():
+            if column not in df.columns:
+                raise SchemaError(
+                    f"{name} names {column!r}, which the source lacks; it has {listed(df.columns)}",
+                    hint=did_you_mean(column, df.columns),
+                )
+    for name in key or ():
+        if not comparable(df, name):
+            raise SchemaError(f"key names {name!r}, whose type holds a map or a variant, of which none equals another")
+    kept = list(dict.fromkeys([*(key or ()), *(df.columns if columns is None else columns)]))
+    for name in (prediction, MODEL_VERSION):
+        if name in kept:
+            raise SchemaError(
+                f"the target can't have two columns {name!r}: the source has one, and one is written",
+                hint=f"leave it out with columns={[column for column in kept if column != name]}"
+                if name == MODEL_VERSION
+                else "name the prediction otherwise with prediction=",
+            )
+    return kept
+
+
+def comparable(df: DataFrame, name: str) -> bool:
+    """Whether values of a column can be held against each other."""
+    return not any(kind in df.schema[name].dataType.simpleString() for kind in ("map<", "variant"))
+
+
+def predicted(
+    spark: SparkSession,
+    df: DataFrame,
+    pinned: PinnedModel,
+    kept: Sequence[str],
+    prediction: str,
+    result_type: DataType | str | None,
+    params: Mapping[str, Any] | None,
+    on_error: str,
+    beside: Sequence[str] = (),
+) -> DataFrame:
+    """The columns that are kept, the prediction and the model's version; with quarantine `REASON` as well.
+
+    What is `beside` them is kept, too, and not shown to the model.
+
+    Raises:
+        ArgumentError: the model takes no such arguments.
+        SchemaError: the columns don't fit the model.
+    """
+    from pyspark.sql import functions as F
+
+    keep = [F.col(table.quoted(name)) for name in [*kept, *beside]]
+    version = F.lit(version_text(pinned)).alias(MODEL_VERSION)
+    if is_spark_ml(pinned):
+        if params or on_error != "raise":
+            raise ArgumentError(f"{pinned.label!r} is a model of Spark ML, which takes no params and no on_error")
+        scored, name = transformed(spark, pinned, df)
+        column = F.col(table.quoted(name))
+        return scored.select(*keep, (column.cast(result_type) if result_type else column).alias(prediction), version)
+    udf = make_udf(spark, pinned, result_type, params=params, on_error=on_error)
+    schema = pinned.metadata.get_input_schema()
+    named = schema is not None and schema.has_input_names()
+    inputs = schema.input_names() if named else [name for name in df.columns if name not in beside]
+    names = [name for name in inputs if name in df.columns]
+    if schema is not None and not named:
+        takes = schema.inputs[0].shape[1:] if schema.is_tensor_spec() else (len(schema.inputs),)
+        if takes != (len(names),):
+            raise SchemaError(
+                f"the signature of the model {pinned.label!r} names no columns, so which of {listed(names)} it takes "
+                "can't be told",
+                hint="log it with a signature that names them: infer_signature(DataFrame, …)",
+            )
+    columns = [F.struct(*[F.col(table.quoted(name)).alias(name) for name in names])]
+    if named and inputs == names:
+        columns = []  # all that the signature names is there, and the UDF takes it by itself
+    if on_error != "quarantine":
+        return df.select(*keep, udf(*columns).alias(prediction), version)
+    both = df.select(*keep, udf(*columns).alias(REASON))
+    predicted, reason = F.col(f"{REASON}.prediction"), F.col(f"{REASON}.reason")
+    return both.select(*keep, predicted.alias(prediction), version, reason.alias(REASON))
+
+
+def check_fit(scored: DataFrame, existing: DataFrame, target: str, *, added: Sequence[str], own: Sequence[str]) -> None:
+    """Hold the columns that a target gets against those that it has.
+
+    Args:
+        scored: what it gets.
+        existing: what it has.
+        target: its name, for the error.
+        added: columns that it may get anew.
+        own: columns of others that it may keep.
+
+    Raises:
+        SchemaError: names and types that differ.
+    """
+    has = {field.name: field.dataType.simpleString() for field in existing.schema.fields if field.name not in own}
+    gets = {field.name: field.dataType.simpleString() for field in scored.schema.fields}
+    differing = [name for name in sorted({*has, *gets}) if has.get(name) != gets.get(name)]
+    differing = [name for name in differing if name in has or name not in added]
+    if differing:
+        told = "; ".join(f"{name!r}: has {has.get(name, 'none')}, gets {gets.get(name, 'none')}" for name in differing)
+        raise SchemaError(
+            f"the result doesn't fit the columns of the target {target!r}: {told}",
+            hint="overwrite=True replaces the target with its schema",
+        )
+
+
+def version_text(pinned: PinnedModel) -> str:
+    """What stands in the column `MODEL_VERSION`."""
+    return pinned.version or pinned.digest[:12]

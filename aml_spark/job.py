@@ -1,0 +1,310 @@
+"""One job of scoring: the rows that are due, scored and written to the target in one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from aml_spark import feed, frame, progress, rejects, table
+from aml_spark.errors import AmlSparkError, FeedError, SchemaError, ScoringError, listed
+from aml_spark.ledger import Due, Entry
+from aml_spark.model import PinnedModel
+from aml_spark.session import isolated, watched
+from aml_spark.spark_ml import is_spark_ml
+from aml_spark.table import Commit, Detail, Stamp, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one call of `score` is to do, once everything is looked up.
+
+    Args:
+        spark: the user's session.
+        source: where the rows come from.
+        target: where they go.
+        old: what the target was; None where it is new.
+        pinned: the model.
+        entry: what the commit says.
+        others: columns of the target that aren't ours, which it keeps.
+        key: columns that identify a row.
+        kept: columns of the source that the target gets.
+        where, prediction, result_type, params, on_error, overwrite: as for `score`.
+        by_changes: whether later jobs are to find rows of this one again.
+    """
+
+    spark: SparkSession
+    source: Table
+    target: Table
+    old: Detail | None
+    pinned: PinnedModel
+    entry: Entry
+    others: Sequence[str]
+    where: str | None
+    key: Sequence[str]
+    kept: Sequence[str]
+    prediction: str
+    result_type: DataType | str | None
+    params: Mapping[str, Any] | None
+    on_error: str
+    overwrite: bool
+    by_changes: bool
+
+    @property
+    def title(self) -> str:
+        """How progress calls it."""
+        return f"score {self.source.text} → {self.target.text}"
+
+    @property
+    def stamp(self) -> Stamp:
+        """What its commit carries: of one application for all that we write to a table, whatever the source."""
+        return Stamp(metadata=self.entry.to_json(), app_id="aml_spark", sequence=self.entry.sequence)
+
+
+def write_all(job: Job, df: DataFrame) -> int:
+    """Replace all that the target holds; gives the number of rejected rows."""
+    if job.by_changes and job.key:
+        _watch(job, lambda: _check_key(job, df))
+    scored = _predicted(job, job.spark, df)
+    schema = "replaced" if job.overwrite else "kept"
+    if job.old is not None and not job.overwrite:
+        existing = job.spark.sql(f"SELECT * FROM {job.target.sql}")
+        _check_fit(job, scored, existing)
+        if set(scored.drop(frame.REASON).columns) - set(existing.columns):
+            schema = "grown"
+    with _quarantined(job, scored) as (rows, rejected):
+        content = _beside_others(job, rows, existing) if job.others else rows
+        _watch(job, lambda: table.replace(content, job.target, job.stamp, exists=job.old is not None, schema=schema))
+    return rejected
+
+
+def write_changes(job: Job, due: Due, has: Entry, on_missing_feed: str) -> tuple[Job, Due, int]:
+    """Merge what changed since a commit into the target; gives also what was done instead where that can't be read."""
+    job = replace(job, entry=replace(job.entry, scope="changes", mixed=has.mixed or not has.same_model(job.entry)))
+    try:
+        with _session(job) as own:
+            return job, due, _merge(job, own, _changed(job, own, has.source_version + 1))
+    except FeedError as error:
+        if on_missing_feed == "raise":
+            raise
+        reason = f"{due.reason}, but {error.message}"
+    # Nothing of the attempt that failed may count, such as its rejects.
+    job = replace(job, entry=replace(job.entry, attempt=str(uuid.uuid4())))
+    if on_missing_feed == "diff":
+        with _session(job) as own:
+            return job, Due(scope="changes", reason=reason), _merge(job, own, _different(job, own))
+    job = replace(job, entry=replace(job.entry, scope="all", mixed=False))
+    df = frame.selected(table.read(job.spark, job.source, job.entry.source_version), job.where, job.source.text)
+    return job, Due(scope="all", reason=reason), write_all(job, df)
+
+
+def _session(job: Job) -> contextlib.AbstractContextManager[SparkSession]:
+    """Where rows are merged by key: it takes what a MERGE can be told in settings only."""
+    return isolated(job.spark) if job.key else contextlib.nullcontext(job.spark)
+
+
+def _changed(job: Job, own: SparkSession, first: int) -> DataFrame:
+    """What the source's feed says, with `feed.NEW` and `feed.DELETED` where there is a key."""
+    with _translated(job):
+        # The feed has the columns of the source's newest version.
+        columns = table.read(own, job.source, job.entry.source_version).columns
+        found = feed.changes(own, job.source, first, job.entry.source_version)
+        if missing := [name for name in columns if name not in found.columns]:
+            raise FeedError(
+                f"the changes of {job.source.text!r} up to version {job.entry.source_version} can't be read: its "
+                f"columns {listed(missing)} are gone in the newest version",
+                hint="on_missing_feed='diff' compares the rows, on_missing_feed='rescore' scores them all",
+            )
+        found = feed.narrowed(found, columns)
+        if not job.key:
+            return frame.selected(feed.appended(found), job.where, job.source.text)
+        return feed.last_words(frame.selected(found, job.where, job.source.text), job.key)
+
+
+def _different(job: Job, own: SparkSession) -> DataFrame:
+    """What comparing the source with the target says."""
+    from pyspark.sql import functions as F
+
+    df = frame.selected(table.read(own, job.source, job.entry.source_version), job.where, job.source.text)
+    schema = job.pinned.metadata.get_input_schema()
+    needed = schema.input_names() if schema is not None and schema.has_input_names() else df.columns
+    hidden = [name for name in needed if name in df.columns and name not in job.kept]
+    unequal = [name for name in job.kept if not frame.comparable(df, name)]
+    for names, why in ((hidden, "the target doesn't keep them"), (unequal, "no map or variant equals another")):
+        if names:
+            raise FeedError(
+                f"rows of {job.source.text!r} and {job.target.text!r} can't be compared by {listed(names)}: {why}",
+                hint="on_missing_feed='rescore'",
+            )
+    _watch(job, lambda: _check_key(job, df), own)
+    existing = own.sql(f"SELECT * FROM {job.target.sql} VERSION AS OF {job.entry.based_on}")
+    for name in job.kept:
+        if name not in existing.columns:  # new in the source
+            existing = existing.withColumn(name, F.lit(None).cast(df.schema[name].dataType))
+    return feed.difference(df, existing, job.key, job.kept)
+
+
+def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
+    """Score what changed and merge or append it; gives the number of rejected rows."""
+    from pyspark.sql import functions as F
+
+    flags = [feed.NEW, feed.DELETED] if job.key else []
+    there = changed.where(~F.col(feed.DELETED)) if flags else changed
+    with _translated(job):
+        scored = _predicted(job, own, there, flags)
+        _check_fit(job, scored.drop(*flags), own.sql(f"SELECT * FROM {job.target.sql} LIMIT 0"))
+    with _quarantined(job, scored) as (rows, rejected):
+        if not flags:
+            _watch(job, lambda: table.append(rows, job.target, job.stamp), own)
+            return rejected
+        gone = changed.where(feed.DELETED)
+        if is_spark_ml(job.pinned):  # whose stages may leave rows out
+            gone = gone.unionByName(_without(job, there, rows).withColumn(feed.DELETED, F.lit(True)))
+        gone = gone.select(*[F.col(table.quoted(name)) for name in [*job.key, *flags]])
+        both = rows.unionByName(gone, allowMissingColumns=True)
+        _watch(
+            job,
+            lambda: table.merge(
+                both,
+                job.target,
+                job.stamp,
+                key=job.key,
+                new=feed.NEW,
+                deleted=feed.DELETED,
+                failing={frame.MODEL_VERSION: feed.DUPLICATE},
+            ),
+            own,
+        )
+    return rejected
+
+
+def _predicted(job: Job, spark: SparkSession, df: DataFrame, beside: Sequence[str] = ()) -> DataFrame:
+    return frame.predicted(
+        spark, df, job.pinned, job.kept, job.prediction, job.result_type, job.params, job.on_error, beside
+    )
+
+
+def _check_fit(job: Job, scored: DataFrame, existing: DataFrame) -> None:
+    scored = scored.drop(frame.REASON)
+    added = scored.columns if job.by_changes else []
+    frame.check_fit(scored, existing, job.target.text, added=added, own=job.others)
+
+
+def _without(job: Job, rows: DataFrame, others: DataFrame) -> DataFrame:
+    """The rows whose key none of the others has."""
+    from pyspark.sql import functions as F
+
+    keys = others.select(*[F.col(table.quoted(name)).alias(f"_aml_spark_{name}") for name in job.key])
+    on = [F.col(table.quoted(name)).eqNullSafe(F.col(table.quoted(f"_aml_spark_{name}"))) for name in job.key]
+    return rows.join(keys, on, "left_anti")
+
+
+def _check_key(job: Job, df: DataFrame) -> None:
+    from pyspark.sql import functions as F
+
+    each = df.groupBy(*[table.quoted(name) for name in job.key]).agg(F.count("*").alias("_aml_spark_count"))
+    if each.where("_aml_spark_count > 1").head(1):
+        raise _no_key(job)
+
+
+def _beside_others(job: Job, scored: DataFrame, existing: DataFrame) -> DataFrame:
+    """The rows with what columns of others hold for them now."""
+    from pyspark.sql import functions as F
+
+    names = [*job.key, *job.others]
+    held = existing.select(*[F.col(table.quoted(name)).alias(f"_aml_spark_{name}") for name in names])
+    held = held.dropDuplicates([f"_aml_spark_{name}" for name in job.key])
+    on = [F.col(table.quoted(name)).eqNullSafe(F.col(table.quoted(f"_aml_spark_{name}"))) for name in job.key]
+    others = [F.col(table.quoted(f"_aml_spark_{name}")).alias(name) for name in job.others]
+    return scored.join(held, on, "left").select(*[F.col(table.quoted(name)) for name in scored.columns], *others)
+
+
+@contextlib.contextmanager
+def _quarantined(job: Job, scored: DataFrame) -> Iterator[tuple[DataFrame, int]]:
+    """The rows without their reasons, once those are written, and how many have one."""
+    from pyspark.sql import functions as F
+
+    if job.on_error != "quarantine":
+        yield scored, 0
+        return
+    scored.persist()
+    try:
+        failed = scored.where(F.col(frame.REASON).isNotNull())
+        key = [F.col(table.quoted(name)) for name in job.key]
+        told = failed.select(*key, F.col(frame.REASON).alias("reason"), frame.MODEL_VERSION)
+        rejected = _watch(job, failed.count, scored.sparkSession)
+        if rejected:
+            place = rejects.place(job.target)
+            _watch(job, lambda: rejects.add(told, job.target, job.entry), scored.sparkSession, place)
+        yield scored.drop(frame.REASON), rejected
+    finally:
+        scored.unpersist()
+
+
+def _watch(job: Job, do: Callable[[], Any], spark: SparkSession | None = None, place: Table | None = None) -> Any:
+    """Do what Spark does for us, with progress; its errors become ours."""
+    with _translated(job, place), progress.shown(job.title) as show:
+        return watched(spark or job.spark, job.title, show, do)
+
+
+@contextlib.contextmanager
+def _translated(job: Job, place: Table | None = None) -> Iterator[None]:
+    try:
+        yield
+    except AmlSparkError:
+        raise
+    except Exception as error:
+        raise _told(job, error, place) from None
+
+
+def _told(job: Job, error: Exception, place: Table | None = None) -> AmlSparkError:
+    text = str(error)
+    if told := re.search(r"PredictionError: (.+)", text):
+        return ScoringError(f"{told[1].strip()}. {job.target.text!r} is left as it was")
+    if feed.DUPLICATE in text:
+        return _no_key(job)
+    if feed.NOT_APPENDED in text:
+        return FeedError(
+            f"rows of {job.source.text!r} were updated or deleted, which can't be followed without a key",
+            hint="key=[…] with the columns that identify a row, and overwrite=True once; or on_missing_feed='rescore'",
+        )
+    if job.entry.scope == "changes" and feed.is_gone(error):
+        return FeedError(
+            f"the changes of {job.source.text!r} up to version {job.entry.source_version} can't be read "
+            f"({table.condition(error)})",
+            hint="on_missing_feed='diff' compares the rows, on_missing_feed='rescore' scores them all",
+        )
+    return table.write_error(place or job.target, error)
+
+
+def _no_key(job: Job) -> SchemaError:
+    names = ", ".join(table.quoted(name) for name in job.key)
+    return SchemaError(
+        f"key={list(job.key)} doesn't identify a row of {job.source.text!r}: rows share a key, or did in one of the "
+        "versions since",
+        hint=f"SELECT {names}, count(*) FROM {job.source.sql} GROUP BY {names} HAVING count(*) > 1 shows them; where "
+        "it shows none any more: force=True",
+    )
+
+
+def committed(job: Job) -> Commit:
+    """The job's own commit.
+
+    Raises:
+        ScoringError: there is none: Delta drops a write of a sequence that was taken meanwhile without an error.
+    """
+    for commit in table.history(job.spark, job.target):
+        written = Entry.of(commit)
+        if written is not None and written.attempt == job.entry.attempt:
+            return commit
+    raise ScoringError(
+        f"another run of score() wrote {job.target.text!r} at the same time; this run wrote nothing",
+        hint="run it again",
+    )

@@ -1,0 +1,132 @@
+"""What scoring the changes of a table costs beside scoring all of it.
+
+    python tests/benchmarks/changes.py [--rows 4000000] [--shares 0.001 0.01 0.1] [--picture FILE] [--json FILE]
+
+A table of 20 doubles, scored by a LightGBM model of 100 trees. Then a share of the rows changes, at the end of the
+table (as where it grows or its newest rows are corrected) or scattered over it, and both ways are timed, the changes
+first. Both targets are the same afterwards, which is checked. Ratios are of one run; times are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import tempfile
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import infer_signature
+from pyspark.sql import SparkSession
+
+import aml_spark
+
+COLUMNS = [f"x{number}" for number in range(20)]
+
+
+def main() -> None:
+    """Compare the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=4_000_000)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.001, 0.01, 0.1])
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    versions = {name: version(name) for name in ("pyspark", "delta-spark", "mlflow", "lightgbm")}
+    told = {"date": str(datetime.date.today()), "cores": os.cpu_count(), "rows": asked.rows, **versions}
+    print(", ".join(f"{name} {value}" for name, value in told.items()), flush=True)
+    spark = aml_spark.get_spark("benchmark", master="local[*]", conf={"spark.driver.memory": "4g"})
+    with tempfile.TemporaryDirectory() as folder:
+        place = aml_spark.Workspace.local(Path(folder, "mlworkspace"))
+        with aml_spark.configure(spark, place, experiment="benchmark", autolog=False):
+            results = measured(spark, folder, asked.rows, asked.shares)
+    spark.stop()
+    if asked.json:
+        asked.json.write_text(json.dumps({**told, "results": results}, indent=2))
+    if asked.picture:
+        draw(results, asked.picture)
+
+
+def register() -> str:
+    """A model of 100 trees; gives its address."""
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(5_000, len(COLUMNS))), columns=COLUMNS)
+    model = lightgbm.LGBMRegressor(n_estimators=100, verbose=-1, n_jobs=1).fit(data, data.sum(axis=1))
+    with mlflow.start_run():
+        info = mlflow.lightgbm.log_model(model, name="model", signature=infer_signature(data, model.predict(data)))
+    return f"models:/changes/{mlflow.register_model(info.model_uri, 'changes').version}"
+
+
+def measured(spark: SparkSession, folder: str, rows: int, shares: list[float]) -> list[dict[str, Any]]:
+    """Seconds of both ways for each share and place of the changes."""
+    source, targets = f"{folder}/source", {mode: f"{folder}/{mode}" for mode in ("changes", "all")}
+    numbers = ", ".join(f"randn({number}) AS {name}" for number, name in enumerate(COLUMNS))
+    spark.sql(
+        f"CREATE TABLE delta.`{source}` USING delta TBLPROPERTIES (delta.enableChangeDataFeed = true) "
+        f"AS SELECT id, {numbers} FROM range(0, {rows}, 1, 16)"
+    )
+    spark.conf.set("spark.databricks.delta.properties.defaults.enableDeletionVectors", "true")
+    model = register()
+
+    def score(mode: str) -> tuple[float, aml_spark.ScoreResult]:
+        start = time.perf_counter()
+        result = aml_spark.score(
+            spark, model=model, source=source, target=targets[mode], mode=mode, key=["id"], columns=["x0"]
+        )
+        return time.perf_counter() - start, result
+
+    for mode in targets:
+        score(mode)
+    spark.sql(f"UPDATE delta.`{source}` SET x0 = x0 + 1 WHERE id < 100")
+    for mode in targets:
+        score(mode)  # warm
+    results = []
+    print(f"{'share':>6} {'where':>9} {'changes':>8} {'all':>8} {'times faster':>12}", flush=True)
+    for where in ("the end", "scattered"):
+        for share in shares:
+            step = round(1 / share)
+            chosen = f"id >= {rows - round(rows * share)}" if where == "the end" else f"id % {step} = 0"
+            spark.sql(f"UPDATE delta.`{source}` SET x0 = x0 + 1 WHERE {chosen}")
+            seconds, result = score("changes")
+            whole, _ = score("all")
+            assert result.rows == round(rows * share), result
+            assert result.scope == "changes"
+            first, second = (f"SELECT id, x0, prediction FROM delta.`{target}`" for target in targets.values())
+            for one, other in ((first, second), (second, first)):
+                assert not spark.sql(f"{one} EXCEPT ALL {other}").head(1), "the two differ"
+            results.append({"where": where, "share": share, "changes": seconds, "all": whole, "ratio": whole / seconds})
+            print(f"{share:>6.1%} {where:>9} {seconds:>8.1f} {whole:>8.1f} {whole / seconds:>12.1f}", flush=True)
+    seconds, result = score("changes")
+    assert result.skipped
+    print(f"nothing changed: {seconds:.1f}", flush=True)
+    return results
+
+
+def draw(results: list[dict[str, Any]], picture: Path) -> None:
+    """The cost as a share of scoring all, over the share of the rows that changed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for where, color in (("the end", "#d97706"), ("scattered", "#1f2937")):
+        found = [one for one in results if one["where"] == where]
+        costs = [100 / one["ratio"] for one in found]
+        axis.plot([100 * one["share"] for one in found], costs, marker="o", label=where, color=color)
+    axis.axhline(100, color="#6b7280", linewidth=1, linestyle="--")
+    axis.set(xscale="log", xlabel="rows that changed, %", ylabel="cost, % of scoring all", title="mode='changes'")
+    axis.set_ylim(bottom=0)
+    axis.legend(title="changes at", frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(picture)
+
+
+if __name__ == "__main__":
+    main()

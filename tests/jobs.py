@@ -1,0 +1,219 @@
+"""Jobs of scoring for the tests: tables with a history, and processes to kill."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from models import TRAINING, register
+
+import aml_spark
+
+sys.path.append(str(Path(__file__).parent / "workers"))
+import scoring_job
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Jobs are forked from a process that has imported what they need, and nothing else.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["scoring_job", "mlflow.pyfunc", "pandas", "pyspark.sql.connect.session", "aml_spark.scoring"]
+)
+FEED = {"delta.enableChangeDataFeed": "true"}
+
+
+class Flow:
+    """A source, a target, and the calls that lead from one to the other."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark, self.source, self.target = spark, str(folder / "source"), str(folder / "target")
+
+    def make(self, rows: int = 20, properties: dict[str, str] = FEED, layout: str = "") -> None:
+        later = {name: value for name, value in properties.items() if "columnMapping" in name}  # not while it is made
+        first = {"purpose": "tests", **{name: value for name, value in properties.items() if name not in later}}
+        told = ", ".join(f"'{name}' = '{value}'" for name, value in first.items())
+        self.sql(
+            f"CREATE TABLE SOURCE USING delta {layout} TBLPROPERTIES ({told}) "
+            f"AS SELECT id, double(id) x, double(id % 7) y FROM range(0, {rows}, 1, 1)"
+        )
+
+        if later:
+            later |= {"delta.minReaderVersion": "2", "delta.minWriterVersion": "5"}  # which Delta 3.2 wants to be told
+            told = ", ".join(f"'{name}' = '{value}'" for name, value in later.items())
+            self.sql(f"ALTER TABLE SOURCE SET TBLPROPERTIES ({told})")
+
+    def sql(self, *statements: str) -> None:
+        for statement in statements:
+            named = statement.replace("SOURCE", f"delta.`{self.source}`").replace("TARGET", f"delta.`{self.target}`")
+            self.spark.sql(named).collect()
+
+    def score(self, model: str, **more: Any) -> aml_spark.ScoreResult:
+        given: dict[str, Any] = {"model": model, "source": self.source, "target": self.target, "key": ["id"], **more}
+        return aml_spark.score(self.spark, mode="changes", **given)
+
+    def rows(self, columns: str = "id, x, y, prediction") -> list[Any]:
+        found = self.spark.sql(f"SELECT {columns} FROM delta.`{self.target}`").collect()
+        return sorted((tuple(row) for row in found), key=str)
+
+    def expected(self, constant: float = 0.0, where: str = "true") -> list[Any]:
+        found = self.spark.sql(
+            f"SELECT id, x, y, x + y + {constant} FROM delta.`{self.source}` WHERE {where}"
+        ).collect()
+        return sorted((tuple(row) for row in found), key=str)
+
+    def commits(self) -> int:
+        return int(self.spark.sql(f"DESCRIBE HISTORY delta.`{self.target}`").count())
+
+
+class Jobs:
+    """A source and a target with a history, and jobs that score the one into the other.
+
+    The model waits while there is no `gate`; where there is a `fault`, it raises or kills its executor, once.
+    """
+
+    def __init__(self, spark: SparkSession, folder: Path, workspace: aml_spark.Workspace, kind: str) -> None:
+        self.flow, self.folder, self.workspace = Flow(spark, folder), folder, workspace
+        self.master = f"sc://{spark.client._builder.endpoint}" if kind == "connect" else "local[1]"
+        self.on_error = "raise" if kind == "cluster" else "quarantine"  # which takes an error for the row's
+        self.entered, self.gate, self.fault = folder / "entered", folder / "gate", folder / "fault"
+        self.gate.touch()
+        self.name = f"killed-{folder.name}"
+        for constant in (0.0, 0.5):
+            register(
+                self.name, self._model(constant), signature=mlflow.models.infer_signature(TRAINING, np.arange(2.0))
+            )
+        self.version = 1
+
+    def _model(self, constant: float) -> Any:
+        entered, gate, fault = self.entered, self.gate, self.fault
+
+        class Hindered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+                import os
+                import pathlib
+                import time
+
+                entered.touch()
+                while not gate.exists():
+                    time.sleep(0.05)
+                if fault.exists():
+                    word = fault.read_text()
+                    fault.unlink()
+                    if word == "executor":
+                        daemon = pathlib.Path(f"/proc/{os.getppid()}/stat").read_text()
+                        os.kill(int(daemon.rpartition(")")[2].split()[1]), 9)
+                        time.sleep(60)
+                    raise OSError
+                if (model_input["x"] < 0).any():
+                    raise ValueError
+                return (model_input["x"] + model_input["y"]).to_numpy() + constant
+
+        return Hindered()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        flow, model = self.flow, f"models:/{self.name}/{self.version}"
+        given = {"source": flow.source, "target": flow.target, "model": model, "key": ["id"], "mode": "changes"}
+        return {**given, "on_error": self.on_error}
+
+    def run(self) -> aml_spark.ScoreResult:
+        return aml_spark.score(self.flow.spark, **self.arguments)
+
+    def begin(self) -> None:
+        """A new source, and no target."""
+        for place in (self.flow.source, self.flow.target, f"{self.flow.target}_rejects"):
+            shutil.rmtree(place, ignore_errors=True)
+        self.flow.make()
+
+    def change(self) -> None:
+        """One row of the source updated, one deleted, one inserted, whose x is negative where it may be."""
+        number = self.flow.spark.sql(f"SELECT max(id) FROM delta.`{self.flow.source}`").collect()[0][0]
+        bad = -1 if self.on_error == "quarantine" else 1
+        self.flow.sql(
+            f"MERGE INTO SOURCE t USING (SELECT explode(array({number} % 5, {number} - 3, {number} + 1)) id) s "
+            f"ON t.id = s.id WHEN MATCHED AND t.id = {number} - 3 THEN DELETE "
+            "WHEN MATCHED THEN UPDATE SET x = x + 1 "
+            f"WHEN NOT MATCHED THEN INSERT (id, x, y) VALUES (s.id, IF(s.id = {number} + 1, {bad}, s.id), 1)"
+        )
+
+    def commits(self) -> int:
+        return self.flow.commits() if Path(self.flow.target, "_delta_log").exists() else 0
+
+    @contextlib.contextmanager
+    def process(self, point: str | None = None) -> Iterator[tuple[BaseProcess, Connection]]:
+        """A job in processes of its own, which are killed where the block ends, and what it says."""
+        hears, told = FORKS.Pipe(duplex=False)
+        given = (self.master, str(self.workspace.folder), point, self.arguments, str(self.folder / "job.log"), told)
+        process = FORKS.Process(target=scoring_job.main, args=given)
+        process.start()
+        told.close()
+        try:
+            yield process, hears
+        finally:
+            for kill in (os.killpg, os.kill):  # before it has made itself a group it is alone
+                with contextlib.suppress(ProcessLookupError):
+                    kill(int(process.pid or 0), signal.SIGKILL)
+            process.join()
+
+    def kill_at(self, point: str) -> None:
+        """Start a job and kill it where it stops, or where its traces show that it is there.
+
+        Args:
+            point: see `workers/scoring_job.py`; or `task`: while the model predicts; `file`: as soon as a data file
+                lies in the target's folder; `commit`: as soon as a commit does.
+        """
+        traces: dict[str, Callable[[], set[str] | bool]] = {
+            "task": self.entered.exists,
+            "file": lambda: {file.name for file in Path(self.flow.target).glob("*.parquet")},
+            "commit": lambda: {file.name for file in Path(self.flow.target, "_delta_log").glob("*.json")},
+        }
+        self.entered.unlink(missing_ok=True)
+        if point == "task":
+            self.gate.unlink()
+        trace = traces.get(point)
+        before, end = trace() if trace else None, time.monotonic() + 120
+        with self.process(None if trace else point) as (process, hears):
+            if trace is None:
+                try:
+                    assert hears.poll(120), self.words()
+                    assert hears.recv() == "reached", self.words()
+                except EOFError:
+                    raise AssertionError(self.words()) from None
+            else:
+                while trace() == before:
+                    assert process.is_alive(), self.words()
+                    assert time.monotonic() < end, self.words()
+                    time.sleep(0.0005)
+
+    def words(self) -> str:
+        """The last ones of the newest job in processes of its own."""
+        return (self.folder / "job.log").read_text()[-3000:]
+
+    def check(self) -> None:
+        """The target is what scoring the whole would make it, and MLflow knows of it."""
+        flow, right = self.flow, f"IF(x < 0, null, x + y + {0.5 * (self.version - 1)})"
+        found = flow.spark.sql(
+            f"SELECT 'right' side, id, x, y, {right} prediction, '{self.version}' version FROM delta.`{flow.source}` "
+            f"UNION ALL SELECT 'got', id, x, y, prediction, model_version FROM delta.`{flow.target}`"
+        ).collect()
+        rows = sorted((tuple(row)[1:] for row in found if row["side"] == "right"), key=str)
+        assert sorted((tuple(row)[1:] for row in found if row["side"] == "got"), key=str) == rows
+        if bad := {row[0] for row in rows if row[1] < 0}:
+            found = aml_spark.read_rejects(flow.spark, flow.target).select("id", "target_version").collect()
+            assert len(set(found)) == len(found)
+            assert bad <= {row["id"] for row in found}
+        tags = mlflow.MlflowClient().get_model_version(self.name, str(self.version)).tags
+        assert f"{flow.target} (from {flow.source})" in tags.values()

@@ -1,0 +1,89 @@
+"""Jobs that are killed at each point of their way: the next one puts all right, and nothing is there twice.
+
+On `local` a job is a driver with a JVM of its own. On `connect` it is a client of the tests' server, which goes on with
+what it was told. On `cluster` it is a task that fails or an executor that dies, for which Spark starts others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from jobs import Jobs
+
+import aml_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.every_kind
+
+# What is due, and where the job that does it is killed.
+POINTS = {
+    "local": [
+        ("new", "task"),
+        ("new", "commit"),
+        ("changes", "task"),
+        ("changes", "file"),
+        ("changes", "commit"),
+    ],
+    "connect": [
+        ("new", "before:table.replace"),
+        ("changes", "task"),
+        ("changes", "before:table.detail"),
+        ("changes", "before:scoring.pin"),
+        ("changes", "after:frame.kept_columns"),
+        ("changes", "after:feed.last_words"),
+        ("changes", "before:rejects.add"),
+        ("changes", "after:rejects.add"),
+        ("changes", "before:table.merge"),
+        ("changes", "after:table.merge"),
+        ("changes", "before:history.tag_version"),
+        ("changes", "after:history.tag_version"),
+        ("all", "after:table.replace"),
+    ],
+    "cluster": [("changes", "executor"), ("changes", "raise")],
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "point" in metafunc.fixturenames:
+        points = POINTS[metafunc.config.getoption("--spark")]
+        metafunc.parametrize(("due", "point"), points, ids=[" ".join(one) for one in points])
+
+
+@pytest.fixture(scope="module")
+def jobs(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, workspace: aml_spark.Workspace, kind: str
+) -> Iterator[Jobs]:
+    with aml_spark.configure(workspace=workspace, experiment="tests", autolog=False):
+        made = Jobs(spark, tmp_path_factory.mktemp("jobs"), workspace, kind)
+        made.begin()
+        yield made
+
+
+def test_after_a_kill_the_next_run_puts_all_right(jobs: Jobs, due: str, point: str) -> None:
+    if due == "new":
+        jobs.begin()
+    elif jobs.commits() == 0:
+        jobs.run()
+    if due == "all":
+        jobs.version = 3 - jobs.version
+    elif due == "changes":
+        jobs.change()
+    before = jobs.commits()
+    if point in ("executor", "raise"):
+        jobs.fault.write_text(point)
+    else:
+        jobs.kill_at(point)
+    jobs.gate.touch()
+    if point == "task":  # what a Connect server goes on with, though its client is dead, may win
+        with contextlib.suppress(aml_spark.ScoringError, aml_spark.TargetError):
+            jobs.run()
+    jobs.run()
+    jobs.check()
+    assert not jobs.fault.exists()
+    assert jobs.commits() == before + 1
+    assert jobs.run().skipped

@@ -1,0 +1,41 @@
+"""One call of `score` in a process of its own, which stops for good where it is told to, as if it had died there."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import aml_spark
+
+
+def stop_at(point: str, told: Connection) -> None:
+    """Let the function `module.function`, behind `before:` or `after:`, say `reached` and never go on."""
+    when, _, place = point.partition(":")
+    name, _, function = place.rpartition(".")
+    module = importlib.import_module(f"aml_spark.{name}")
+    real = getattr(module, function)
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        if when == "after":
+            real(*given, **named)
+        told.send("reached")
+        while True:
+            time.sleep(60)
+
+    setattr(module, function, stopping)
+
+
+def main(master: str, workspace: str, point: str | None, arguments: dict[str, Any], log: str, told: Connection) -> None:
+    os.setsid()  # with its JVM it is a group that can be killed
+    words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(words, stream)
+    local = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    spark = aml_spark.get_spark("job", master=master, conf={} if master.startswith("sc://") else local)
+    if point:
+        stop_at(point, told)
+    with aml_spark.configure(spark, workspace=workspace, experiment="jobs", autolog=False):
+        told.send(aml_spark.score(spark, **arguments).scope)
