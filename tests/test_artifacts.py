@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,8 +163,14 @@ def test_a_file_that_changes_while_it_is_uploaded_is_refused(
 ) -> None:
     file = tmp_path / "growing.log"
     file.write_bytes(bytes(12 * MEGABYTE))
-    azureml_workspace.plan(kind="slow", path="growing.log", seconds=1)
-    more = threading.Timer(0.3, lambda: file.open("ab").write(b"more"))
+    azureml_workspace.plan(kind="slow", path="growing.log", seconds=3)
+
+    def grow() -> None:  # once the first block is on its way
+        while not any(method == "PUT" and "growing.log" in path for method, path in azureml_workspace.requests):
+            time.sleep(0.05)
+        file.open("ab").write(b"more")
+
+    more = threading.Thread(target=grow)
     more.start()
     with pytest.raises(MlflowException, match=r"growing.log' changed while it was uploaded; nothing was stored"):
         mlflow.log_artifact(str(file))
