@@ -402,7 +402,7 @@ def test_quarantined_rows_stand_in_a_table_beside_the_target(spark: SparkSession
 def test_rejects_of_a_run_that_never_committed_are_not_shown(
     spark: SparkSession, partly_bad: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aml_spark import scoring
+    from aml_spark import table
 
     arguments = {"model": f"models:/cut/{register_sum('cut')}", "source": partly_bad, "target": target, "key": ["id"]}
     aml_spark.score(spark, on_error="quarantine", **arguments)
@@ -411,7 +411,7 @@ def test_rejects_of_a_run_that_never_committed_are_not_shown(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "_write", cut)
+        patch.setattr(table, "replace", cut)
         with pytest.raises(KeyboardInterrupt):
             aml_spark.score(spark, on_error="quarantine", force=True, **arguments)
     assert spark.read.format("delta").load(target + "_rejects").count() == 6
