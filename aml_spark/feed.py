@@ -62,8 +62,7 @@ def appended(feed: DataFrame) -> DataFrame:
     """The rows of a feed that holds inserts only; the query fails with `NOT_APPENDED` where it holds others."""
     from pyspark.sql import functions as F
 
-    checked = F.when(F.col(_KIND) == "insert", True).otherwise(_failure(NOT_APPENDED).cast("boolean"))
-    return feed.where(checked).drop(*_OWN)
+    return feed.where(_or_fail(F.col(_KIND) == "insert", NOT_APPENDED)).drop(*_OWN)
 
 
 def last_words(feed: DataFrame, key: Sequence[str]) -> DataFrame:
@@ -101,9 +100,7 @@ def last_words(feed: DataFrame, key: Sequence[str]) -> DataFrame:
         F.least(F.lit(0), F.min("_aml_spark_count")).alias("_aml_spark_least"),
         F.greatest(F.lit(0), F.max("_aml_spark_count")).alias("_aml_spark_most"),
     )
-    is_key = F.when(F.col("_aml_spark_most") - F.col("_aml_spark_least") <= 1, True).otherwise(
-        _failure(DUPLICATE).cast("boolean")
-    )
+    is_key = _or_fail(F.col("_aml_spark_most") - F.col("_aml_spark_least") <= 1, DUPLICATE)
     new, deleted = F.col("_aml_spark_least") == 0, F.col("_aml_spark_last") == F.col("_aml_spark_least")
     row = [F.col(f"_aml_spark_row.{quoted(name)}").alias(name) for name in columns]
     return ends.where(is_key).select(*row, new.alias(NEW), deleted.alias(DELETED))
@@ -141,7 +138,7 @@ def difference(source: DataFrame, target: DataFrame, key: Sequence[str], compare
     )
 
 
-def _failure(text: str) -> Column:
+def _or_fail(condition: Column, text: str) -> Column:
     from pyspark.sql import functions as F
 
-    return F.raise_error(F.lit(text))
+    return F.when(condition, True).otherwise(F.raise_error(F.lit(text)).cast("boolean"))

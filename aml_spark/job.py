@@ -18,7 +18,7 @@ from aml_spark.spark_ml import is_spark_ml
 from aml_spark.table import Commit, Detail, Stamp, Table
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
 
@@ -199,11 +199,17 @@ def _check_fit(job: Job, scored: DataFrame, existing: DataFrame) -> None:
 
 def _without(job: Job, rows: DataFrame, others: DataFrame) -> DataFrame:
     """The rows whose key none of the others has."""
+    keys, on = _to_join(job, others, job.key)
+    return rows.join(keys, on, "left_anti")
+
+
+def _to_join(job: Job, df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, list[Column]]:
+    """Columns of a DataFrame under names of their own, and the condition by which its keys are another's."""
     from pyspark.sql import functions as F
 
-    keys = others.select(*[F.col(table.quoted(name)).alias(f"_aml_spark_{name}") for name in job.key])
+    renamed = df.select(*[F.col(table.quoted(name)).alias(f"_aml_spark_{name}") for name in names])
     on = [F.col(table.quoted(name)).eqNullSafe(F.col(table.quoted(f"_aml_spark_{name}"))) for name in job.key]
-    return rows.join(keys, on, "left_anti")
+    return renamed, on
 
 
 def _check_key(job: Job, df: DataFrame) -> None:
@@ -218,10 +224,8 @@ def _beside_others(job: Job, scored: DataFrame, existing: DataFrame) -> DataFram
     """The rows with what columns of others hold for them now."""
     from pyspark.sql import functions as F
 
-    names = [*job.key, *job.others]
-    held = existing.select(*[F.col(table.quoted(name)).alias(f"_aml_spark_{name}") for name in names])
+    held, on = _to_join(job, existing, [*job.key, *job.others])
     held = held.dropDuplicates([f"_aml_spark_{name}" for name in job.key])
-    on = [F.col(table.quoted(name)).eqNullSafe(F.col(table.quoted(f"_aml_spark_{name}"))) for name in job.key]
     others = [F.col(table.quoted(f"_aml_spark_{name}")).alias(name) for name in job.others]
     return scored.join(held, on, "left").select(*[F.col(table.quoted(name)) for name in scored.columns], *others)
 
