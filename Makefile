@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
 DOCUMENTS := tests/test_documents.py
 SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py tests/test_flavors.py
-CHANGES := tests/test_changes.py tests/test_feed.py tests/test_kills.py
+CHANGES := tests/test_changes.py tests/test_feed.py tests/test_kills.py tests/test_stream.py tests/test_backfill.py
 AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)

@@ -9,10 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aml_spark.attempt import ScoreResult as ScoreResult
     from aml_spark.copying import ModelCopy as ModelCopy, copy_model as copy_model
     from aml_spark.errors import (
         AmlSparkError as AmlSparkError,
         ArgumentError as ArgumentError,
+        ConflictError as ConflictError,
         FeedError as FeedError,
         ModelError as ModelError,
         ModelNotFoundError as ModelNotFoundError,
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
     )
     from aml_spark.history import ScoredCommit as ScoredCommit, lineage as lineage
     from aml_spark.rejects import read_rejects as read_rejects
-    from aml_spark.scoring import ScoreResult as ScoreResult, score as score
+    from aml_spark.scoring import backfill as backfill, score as score
     from aml_spark.session import get_spark as get_spark
+    from aml_spark.stream import score_stream as score_stream
     from aml_spark.tracking import Tracking as Tracking, configure as configure
     from aml_spark.udf import ModelUDF as ModelUDF, spark_udf as spark_udf
     from aml_spark.workspace import Workspace as Workspace
@@ -35,23 +38,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "AmlSparkError ArgumentError FeedError ModelError ModelNotFoundError SchemaError ScoringError SessionError "
-    "TableError TableNotFoundError TargetError WorkspaceError"
+    "AmlSparkError ArgumentError ConflictError FeedError ModelError ModelNotFoundError SchemaError ScoringError "
+    "SessionError TableError TableNotFoundError TargetError WorkspaceError"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "errors"),
     "ModelCopy": "copying",
     "ModelUDF": "udf",
-    "ScoreResult": "scoring",
+    "ScoreResult": "attempt",
     "ScoredCommit": "history",
     "Tracking": "tracking",
     "Workspace": "workspace",
+    "backfill": "scoring",
     "configure": "tracking",
     "copy_model": "copying",
     "get_spark": "session",
     "lineage": "history",
     "read_rejects": "rejects",
     "score": "scoring",
+    "score_stream": "stream",
     "spark_udf": "udf",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605

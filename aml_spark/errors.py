@@ -12,7 +12,8 @@ AmlSparkError
 │   ├── FeedError            the changes of a source can't be read
 │   ├── TableNotFoundError   also a LookupError: no such table, or not a Delta table
 │   └── TargetError          the target is left as it was, because writing it would lose something
-└── ScoringError             also a RuntimeError: the model failed on the executors, or another job interfered
+│       └── ConflictError    … because another job wrote it at the same time: run it again
+└── ScoringError             also a RuntimeError: the model failed on the executors
 
 No message holds a row of data or a secret.
 """
@@ -91,8 +92,12 @@ class TargetError(TableError):
     """The target is left as it was, because writing it would lose something."""
 
 
+class ConflictError(TargetError):
+    """The target is left as another job made it, which wrote it at the same time: run it again."""
+
+
 class ScoringError(AmlSparkError, RuntimeError):
-    """The model failed on the executors, or another job interfered."""
+    """The model failed on the executors."""
 
 
 def listed(names: Iterable[str], *, most: int = 20) -> str:

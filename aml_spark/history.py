@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredCommit:
-    """One commit with which `score` wrote a table.
+    """One commit with which `score`, `score_stream` or `backfill` wrote a table.
 
     Args:
         version: the version of the target that it made.
@@ -31,10 +31,14 @@ class ScoredCommit:
         run_id: the run that logged the model, or None.
         source: name or path of the source.
         source_version: the version of it that was scored.
-        scope: `"all"` where it replaced all rows, `"changes"` where it changed some.
+        scope: `"all"` where it replaced all rows, `"changes"` where it changed some, `"backfill"` where it scored some
+            again.
         rows: how many rows it wrote, or None where Delta doesn't tell.
         deleted: how many it deleted, in the same way.
         library: the version of this library that wrote it.
+        query_id: the streaming query that asked for it, or None.
+        batch_id: the query's micro-batch, or None.
+        backfill_id: the name of the backfill, or None.
     """
 
     version: int
@@ -47,6 +51,9 @@ class ScoredCommit:
     rows: int | None
     deleted: int | None
     library: str
+    query_id: str | None = None
+    batch_id: int | None = None
+    backfill_id: str | None = None
 
 
 def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
@@ -76,6 +83,9 @@ def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
             rows=commit.rows,
             deleted=commit.deleted,
             library=entry.library,
+            query_id=entry.query_id,
+            batch_id=entry.batch_id,
+            backfill_id=entry.backfill_id,
         )
         for commit, entry in commits
         if entry is not None

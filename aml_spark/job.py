@@ -5,57 +5,53 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import feed, frame, progress, rejects, table
-from aml_spark.errors import AmlSparkError, FeedError, SchemaError, ScoringError, listed
+from aml_spark.errors import AmlSparkError, ConflictError, FeedError, SchemaError, ScoringError, listed
 from aml_spark.ledger import Due, Entry
 from aml_spark.model import PinnedModel
+from aml_spark.request import Request
 from aml_spark.session import isolated, watched
 from aml_spark.spark_ml import is_spark_ml
 from aml_spark.table import Commit, Detail, Stamp, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
-    from pyspark.sql.types import DataType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one call of `score` is to do, once everything is looked up.
+    """What is to be done for a request, once everything is looked up.
 
     Args:
         spark: the user's session.
+        request: what was asked for.
         source: where the rows come from.
         target: where they go.
         old: what the target was; None where it is new.
         pinned: the model.
         entry: what the commit says.
-        others: columns of the target that aren't ours, which it keeps.
-        key: columns that identify a row.
         kept: columns of the source that the target gets.
-        where, prediction, result_type, params, on_error, overwrite: as for `score`.
-        by_changes: whether later jobs are to find rows of this one again.
+        others: columns of the target that aren't ours, which it keeps.
     """
 
     spark: SparkSession
+    request: Request
     source: Table
     target: Table
     old: Detail | None
     pinned: PinnedModel
     entry: Entry
-    others: Sequence[str]
-    where: str | None
-    key: Sequence[str]
     kept: Sequence[str]
-    prediction: str
-    result_type: DataType | str | None
-    params: Mapping[str, Any] | None
-    on_error: str
-    overwrite: bool
-    by_changes: bool
+    others: Sequence[str]
+
+    @property
+    def key(self) -> list[str]:
+        """Columns that identify a row."""
+        return list(self.request.key or ())
 
     @property
     def title(self) -> str:
@@ -70,11 +66,11 @@ class Job:
 
 def write_all(job: Job, df: DataFrame) -> int:
     """Replace all that the target holds; gives the number of rejected rows."""
-    if job.by_changes and job.key:
+    if job.request.by_changes and job.key:
         _watch(job, lambda: _check_key(job, df))
     scored = _predicted(job, job.spark, df)
-    schema = "replaced" if job.overwrite else "kept"
-    if job.old is not None and not job.overwrite:
+    schema = "replaced" if job.request.overwrite else "kept"
+    if job.old is not None and not job.request.overwrite:
         existing = job.spark.sql(f"SELECT * FROM {job.target.sql}")
         _check_fit(job, scored, existing)
         if set(scored.drop(frame.REASON).columns) - set(existing.columns):
@@ -85,24 +81,45 @@ def write_all(job: Job, df: DataFrame) -> int:
     return rejected
 
 
-def write_changes(job: Job, due: Due, has: Entry, on_missing_feed: str) -> tuple[Job, Due, int]:
+def write_changes(job: Job, due: Due, has: Entry) -> tuple[Job, Due, int]:
     """Merge what changed since a commit into the target; gives also what was done instead where that can't be read."""
     job = replace(job, entry=replace(job.entry, scope="changes", mixed=has.mixed or not has.same_model(job.entry)))
     try:
         with _session(job) as own:
             return job, due, _merge(job, own, _changed(job, own, has.source_version + 1))
     except FeedError as error:
-        if on_missing_feed == "raise":
+        if job.request.on_missing_feed == "raise":
             raise
         reason = f"{due.reason}, but {error.message}"
     # Nothing of the attempt that failed may count, such as its rejects.
     job = replace(job, entry=replace(job.entry, attempt=str(uuid.uuid4())))
-    if on_missing_feed == "diff":
+    if job.request.on_missing_feed == "diff":
         with _session(job) as own:
             return job, Due(scope="changes", reason=reason), _merge(job, own, _different(job, own))
     job = replace(job, entry=replace(job.entry, scope="all", mixed=False))
-    df = frame.selected(table.read(job.spark, job.source, job.entry.source_version), job.where, job.source.text)
+    df = frame.selected(table.read(job.spark, job.source, job.entry.source_version), job.request.where, job.source.text)
     return job, Due(scope="all", reason=reason), write_all(job, df)
+
+
+def write_again(job: Job, where: str | None, from_version: int | None) -> int:
+    """Score rows that the target holds once more, and merge them; gives the number of rejected rows.
+
+    Args:
+        job: its entry says which version of the source they are taken from.
+        where: SQL condition on the source's columns that tells which; None for all.
+        from_version: only those that changed in this version of the source or later; None for all.
+    """
+    from pyspark.sql import functions as F
+
+    with _session(job) as own:
+        df = frame.selected(table.read(own, job.source, job.entry.source_version), job.request.where, job.source.text)
+        df = frame.selected(df, where, job.source.text)
+        if from_version is not None:
+            with _translated(job):
+                keys, on = _to_join(job, feed.changes(own, job.source, from_version, job.entry.source_version), job.key)
+                df = df.join(keys, on, "left_semi")
+        _watch(job, lambda: _check_key(job, df), own)
+        return _merge(job, own, df.withColumns({feed.NEW: F.lit(False), feed.DELETED: F.lit(False)}))
 
 
 def _session(job: Job) -> contextlib.AbstractContextManager[SparkSession]:
@@ -124,15 +141,15 @@ def _changed(job: Job, own: SparkSession, first: int) -> DataFrame:
             )
         found = feed.narrowed(found, columns)
         if not job.key:
-            return frame.selected(feed.appended(found), job.where, job.source.text)
-        return feed.last_words(frame.selected(found, job.where, job.source.text), job.key)
+            return frame.selected(feed.appended(found), job.request.where, job.source.text)
+        return feed.last_words(frame.selected(found, job.request.where, job.source.text), job.key)
 
 
 def _different(job: Job, own: SparkSession) -> DataFrame:
     """What comparing the source with the target says."""
     from pyspark.sql import functions as F
 
-    df = frame.selected(table.read(own, job.source, job.entry.source_version), job.where, job.source.text)
+    df = frame.selected(table.read(own, job.source, job.entry.source_version), job.request.where, job.source.text)
     schema = job.pinned.metadata.get_input_schema()
     needed = schema.input_names() if schema is not None and schema.has_input_names() else df.columns
     hidden = [name for name in needed if name in df.columns and name not in job.kept]
@@ -186,14 +203,15 @@ def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
 
 
 def _predicted(job: Job, spark: SparkSession, df: DataFrame, beside: Sequence[str] = ()) -> DataFrame:
+    asked = job.request
     return frame.predicted(
-        spark, df, job.pinned, job.kept, job.prediction, job.result_type, job.params, job.on_error, beside
+        spark, df, job.pinned, job.kept, asked.prediction, asked.result_type, asked.params, asked.on_error, beside
     )
 
 
 def _check_fit(job: Job, scored: DataFrame, existing: DataFrame) -> None:
     scored = scored.drop(frame.REASON)
-    added = scored.columns if job.by_changes else []
+    added = scored.columns if job.request.by_changes else []
     frame.check_fit(scored, existing, job.target.text, added=added, own=job.others)
 
 
@@ -235,7 +253,7 @@ def _quarantined(job: Job, scored: DataFrame) -> Iterator[tuple[DataFrame, int]]
     """The rows without their reasons, once those are written, and how many have one."""
     from pyspark.sql import functions as F
 
-    if job.on_error != "quarantine":
+    if job.request.on_error != "quarantine":
         yield scored, 0
         return
     scored.persist()
@@ -279,7 +297,7 @@ def _told(job: Job, error: Exception, place: Table | None = None) -> AmlSparkErr
             f"rows of {job.source.text!r} were updated or deleted, which can't be followed without a key",
             hint="key=[…] with the columns that identify a row, and overwrite=True once; or on_missing_feed='rescore'",
         )
-    if job.entry.scope == "changes" and feed.is_gone(error):
+    if job.entry.scope != "all" and feed.is_gone(error):
         return FeedError(
             f"the changes of {job.source.text!r} up to version {job.entry.source_version} can't be read "
             f"({table.condition(error)})",
@@ -298,17 +316,17 @@ def _no_key(job: Job) -> SchemaError:
     )
 
 
-def committed(job: Job) -> Commit:
-    """The job's own commit.
+def committed(job: Job, commits: Sequence[Commit]) -> Commit:
+    """The job's own commit in its target's history.
 
     Raises:
-        ScoringError: there is none: Delta drops a write of a sequence that was taken meanwhile without an error.
+        ConflictError: there is none: Delta drops a write of a sequence that was taken meanwhile without an error.
     """
-    for commit in table.history(job.spark, job.target):
+    for commit in commits:
         written = Entry.of(commit)
         if written is not None and written.attempt == job.entry.attempt:
             return commit
-    raise ScoringError(
+    raise ConflictError(
         f"another run of score() wrote {job.target.text!r} at the same time; this run wrote nothing",
         hint="run it again",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -49,12 +48,16 @@ class Entry:
         model_uri: address without alias.
         model_digest: SHA-256 of the model's files.
         run_id: the run that logged the model, or None.
-        spec: digest of what else decides the rows: source, where, columns and so on.
+        spec: what else decides the rows, see `Request.spec`, and the model's name.
         library: our version.
         columns: those of the target that are ours, the prediction's included.
-        scope: `"all"` where it replaced all rows, `"changes"` where it changed some.
+        scope: `"all"` where it replaced all rows, `"changes"` where it changed some, `"backfill"` where it scored some
+            again.
         mixed: whether rows of other models than this one are left.
         based_on: the target's version that was looked at; None where it was new.
+        query_id: of the streaming query that asked for it, or None.
+        batch_id: its micro-batch.
+        backfill_id: what the backfill was called; None where it is none.
     """
 
     attempt: str
@@ -67,12 +70,15 @@ class Entry:
     model_uri: str
     model_digest: str
     run_id: str | None
-    spec: str
+    spec: Mapping[str, Any]
     library: str
     columns: list[str] = field(default_factory=list)
     scope: str = "all"
     mixed: bool = False
     based_on: int | None = None
+    query_id: str | None = None
+    batch_id: int | None = None
+    backfill_id: str | None = None
 
     def to_json(self) -> str:
         """As the commit carries it."""
@@ -179,8 +185,3 @@ class Ledger:
         if self.entry is not None:
             return self.entry.sequence + 1
         return 1 if table_version is None else table_version + 1
-
-
-def digest(parts: Mapping[str, Any]) -> str:
-    """A stable digest of plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.errors import ArgumentError, SessionError, TableError, TableNotFoundError, TargetError
+from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableError, TableNotFoundError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+_ORDERED = {"tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "date", "timestamp", "timestamp_ntz"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,16 +254,17 @@ def merge(
     raised = f"{quoted(text_column)} = CAST(raise_error('{text}') AS STRING)"
     settings = {
         **stamp.settings(),
-        "spark.databricks.delta.merge.materializeSource": "all",  # a MERGE reads its rows twice
+        "spark.databricks.delta.merge.materializeSource": "all",
         "spark.databricks.delta.schema.autoMerge.enabled": "true",
     }
-    df.createOrReplaceTempView(view)
-    for name, value in settings.items():
-        spark.conf.set(name, value)
+    df.persist()  # a MERGE reads its rows three times; and of those in the cache Spark knows how few they are
     try:
+        on = [*(f"target.{name} <=> changed.{name}" for name in map(quoted, key)), *_within(df, key)]
+        df.createOrReplaceTempView(view)
+        for name, value in settings.items():
+            spark.conf.set(name, value)
         spark.sql(
-            f"MERGE INTO {table.sql} AS target USING {view} AS changed "
-            f"ON {' AND '.join(f'target.{name} <=> changed.{name}' for name in map(quoted, key))} "
+            f"MERGE INTO {table.sql} AS target USING {view} AS changed ON {' AND '.join(on)} "
             f"WHEN MATCHED AND changed.{new} THEN UPDATE SET {raised} "
             f"WHEN MATCHED AND changed.{deleted} THEN DELETE "
             f"WHEN MATCHED THEN UPDATE SET {', '.join(f'{name} = changed.{name}' for name in columns)} "
@@ -271,6 +274,32 @@ def merge(
     finally:
         for name in settings:
             spark.conf.unset(name)
+        df.unpersist()
+
+
+def _within(df: DataFrame, key: Sequence[str]) -> list[str]:
+    """Conditions on a target's key that hold for all rows that these match, by which Delta leaves out whole files.
+
+    Not of texts: the target's history shows the conditions, and texts may be people's names.
+    """
+    from pyspark.sql import functions as F
+
+    kinds = {name: df.schema[name].dataType.simpleString() for name in key}
+    ordered = [name for name in key if kinds[name].partition("(")[0] in _ORDERED]
+    asked = [F.count("*")]  # also where nothing is asked: it fills the cache
+    for name in ordered:
+        column = F.col(quoted(name))
+        for end in (F.min(column), F.max(column)):
+            # Python's time ends with the year 9999, and a text of it is in doubt where clocks are put back.
+            asked.append((F.unix_micros(end) if kinds[name] == "timestamp" else end).cast("string"))
+        asked.append(F.count_if(column.isNull()))
+    _, *told = df.agg(*asked).collect()[0]
+    within = []
+    for name, least, most, nulls in zip(ordered, told[::3], told[1::3], told[2::3], strict=True):
+        if least is not None and not nulls:
+            text = "timestamp_micros({})" if kinds[name] == "timestamp" else f"CAST('{{}}' AS {kinds[name]})"
+            within.append(f"target.{quoted(name)} BETWEEN {text.format(least)} AND {text.format(most)}")
+    return within
 
 
 def condition(error: BaseException) -> str:
@@ -294,7 +323,7 @@ def write_error(table: Table, error: BaseException) -> TableError:
     """The error to raise for one that Spark raised while a table was written."""
     what = condition(error)
     if any(sign in what.upper() for sign in ("CONCURRENT", "METADATA_CHANGED", "PROTOCOL_CHANGED")):
-        return TargetError(
+        return ConflictError(
             f"another job changed {table.text!r} while it was being written ({what}); this run wrote nothing",
             hint="run it again",
         )

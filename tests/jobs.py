@@ -81,7 +81,7 @@ class Flow:
 class Jobs:
     """A source and a target with a history, and jobs that score the one into the other.
 
-    The model waits while there is no `gate`; where there is a `fault`, it raises or kills its executor, once.
+    The model's first task waits while there is no `gate`. Where there is a `fault`, one raises or kills its executor.
     """
 
     def __init__(self, spark: SparkSession, folder: Path, workspace: aml_spark.Workspace, kind: str) -> None:
@@ -106,9 +106,13 @@ class Jobs:
                 import pathlib
                 import time
 
-                entered.touch()
-                while not gate.exists():
-                    time.sleep(0.05)
+                try:
+                    entered.touch(exist_ok=False)
+                except FileExistsError:
+                    pass  # one waits; others leave room for other jobs
+                else:
+                    while not gate.exists():
+                        time.sleep(0.05)
                 if fault.exists():
                     word = fault.read_text()
                     fault.unlink()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pyspark
 
-# Sessions of a minute pay for Java's optimising compiler and never earn it back.
-LEAN_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xlog:disable"
+# Sessions of a minute pay for Java's optimising compiler and never earn it back. Without it Java keeps 48 MB for
+# compiled code, which a session of ten minutes fills; then it stops compiling.
+LEAN_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xlog:disable"
 # Java's classes of Spark, ready to use, for Java processes of this environment. See archive_classes.py.
 CLASSES = Path(sys.prefix, "spark.jsa")
 QUICK_JAVA = f"{LEAN_JAVA} -XX:SharedArchiveFile={CLASSES}" if CLASSES.exists() else LEAN_JAVA

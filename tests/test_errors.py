@@ -25,6 +25,7 @@ TREE: dict[str, tuple[type[BaseException], type[BaseException] | None]] = {
     "FeedError": (errors.TableError, None),
     "TableNotFoundError": (errors.TableError, LookupError),
     "TargetError": (errors.TableError, None),
+    "ConflictError": (errors.TargetError, None),
     "ScoringError": (AmlSparkError, RuntimeError),
 }
 CLASSES = {

@@ -33,7 +33,7 @@ POINTS = {
         ("new", "before:table.replace"),
         ("changes", "task"),
         ("changes", "before:table.detail"),
-        ("changes", "before:scoring.pin"),
+        ("changes", "before:attempt.pin"),
         ("changes", "after:frame.kept_columns"),
         ("changes", "after:feed.last_words"),
         ("changes", "before:rejects.add"),
@@ -80,7 +80,7 @@ def test_after_a_kill_the_next_run_puts_all_right(jobs: Jobs, due: str, point: s
         jobs.kill_at(point)
     jobs.gate.touch()
     if point == "task":  # what a Connect server goes on with, though its client is dead, may win
-        with contextlib.suppress(aml_spark.ScoringError, aml_spark.TargetError):
+        with contextlib.suppress(aml_spark.ConflictError):
             jobs.run()
     jobs.run()
     jobs.check()

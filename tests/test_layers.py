@@ -17,8 +17,8 @@ LAYERS = [
     {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "forms", "environment", "table"}
     | {"progress", "spark_ml", "feed"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
-    {"udf", "ledger", "rejects", "frame", "history", "job"},
-    {"scoring", "copying", "doctor"},
+    {"udf", "ledger", "rejects", "frame", "history", "request", "job", "attempt"},
+    {"scoring", "stream", "copying", "doctor"},
     {"cli", "demo", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -28,7 +28,7 @@ SAME_LAYER = {
     0: {"errors", "addresses"},
     1: {"java", "session", "state", "executor", "runs", "model", "table"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
-    2: {"ledger", "udf", "frame", "rejects"},
+    2: {"ledger", "udf", "frame", "rejects", "history", "request", "job"},
     3: set[str](),
     4: {"cli", "demo"},
 }

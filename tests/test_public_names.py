@@ -12,6 +12,7 @@ import aml_spark
 NAMES = [
     "AmlSparkError",
     "ArgumentError",
+    "ConflictError",
     "FeedError",
     "ModelCopy",
     "ModelError",
@@ -28,12 +29,14 @@ NAMES = [
     "Tracking",
     "Workspace",
     "WorkspaceError",
+    "backfill",
     "configure",
     "copy_model",
     "get_spark",
     "lineage",
     "read_rejects",
     "score",
+    "score_stream",
     "spark_udf",
 ]
 

@@ -278,7 +278,7 @@ def test_a_write_that_delta_drops_silently_is_an_error(
     aml_spark.score(spark, force=True, **arguments)
     # As a run does that read the history before another one wrote.
     monkeypatch.setattr(Ledger, "next_sequence", lambda *_: 2)
-    with pytest.raises(aml_spark.ScoringError, match="at the same time; this run wrote nothing"):
+    with pytest.raises(aml_spark.ConflictError, match="at the same time; this run wrote nothing"):
         aml_spark.score(spark, force=True, **arguments)
 
 

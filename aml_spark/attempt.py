@@ -1,0 +1,244 @@
+"""One attempt to make a target hold what was asked for: look everything up, decide what is due, do that."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from aml_spark import __version__, feed, frame, history, rejects, table
+from aml_spark.errors import ArgumentError, FeedError, TableNotFoundError, TargetError
+from aml_spark.job import Job, committed, write_again, write_all, write_changes
+from aml_spark.ledger import Due, Entry, Ledger
+from aml_spark.model import PinnedModel, pin
+from aml_spark.request import Request, from_spec
+from aml_spark.session import check_isolation
+from aml_spark.signature import check_columns
+from aml_spark.table import Commit, Detail, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """What `score` or `backfill` did.
+
+    Args:
+        rows: how many rows were written; 0 where nothing was due.
+        model_version: version in the registry; of a model that isn't registered the first 12 digits of its digest.
+        source_version: the version of the source that the target holds predictions of.
+        target_version: the version of the target that this call made, or found to be right.
+        skipped: whether the target held these predictions already, so that nothing was written.
+        rejected: on how many rows the model failed, with `on_error="quarantine"`.
+        deleted: how many rows were deleted, with `mode="changes"`.
+        scope: what was scored: `"all"`, `"changes"`, `"backfill"` or `"nothing"`.
+        reason: why that.
+    """
+
+    rows: int
+    model_version: str
+    source_version: int
+    target_version: int
+    skipped: bool
+    rejected: int = 0
+    deleted: int = 0
+    scope: str = "all"
+    reason: str = ""
+
+
+def carried_out(spark: SparkSession, request: Request) -> ScoreResult:
+    """Do what is due for a request."""
+    if request.by_changes and request.key:
+        check_isolation(spark)
+    found = _source(spark, request)
+    target = Table.of(request.target)
+    old = table.detail(spark, target, commits=None)
+    if old is not None and old.id == found.id:
+        raise TargetError(f"the target {request.target!r} is the source itself", hint="name another table as target")
+    pinned = pin(request.model)
+    ledger = Ledger() if old is None else Ledger.of(old.commits)
+    job, df = _job(spark, request, found, old, pinned, ledger)
+    due = _due(job, ledger)
+    if due.scope == "nothing" and ledger.entry is not None and ledger.version is not None:
+        _logger.info("%s holds %s of version %d already", job.target, pinned.label, found.version)
+        if ledger.entry.same_model(job.entry):  # a crash may have come between the commit and this
+            history.tag_version(pinned, target, job.entry)
+        return _nothing(job, ledger.version, due.reason)
+    if request.on_error == "quarantine":
+        rejects.check(spark, target, job.key)
+    _logger.info("scoring %s: %s", due.scope, due.reason)
+    if due.scope == "changes" and ledger.entry is not None:
+        job, due, rejected = write_changes(job, due, ledger.entry)
+    else:
+        rejected = write_all(job, df)
+    commits = table.history(spark, target)
+    result = _done(job, due, rejected, commits)
+    if due.scope == "changes" and Ledger.of(commits).changed_since:
+        _logger.info("others changed rows of %s while its changes were scored", target)
+        return carried_out(spark, request)
+    return result
+
+
+def scored_again(
+    spark: SparkSession, target: str, model: str | None, where: str | None, from_version: int | None, name: str | None
+) -> ScoreResult:
+    """Score rows once more that a target holds already, as it was asked for the last time."""
+    old = table.detail(spark, Table.of(target), commits=None)
+    if old is None:
+        raise TableNotFoundError(f"{target!r} doesn't exist; expected a Delta table that score() wrote")
+    ledger = Ledger.of(old.commits)
+    has, version = ledger.entry, ledger.version
+    if has is None or version is None or ledger.changed_since:
+        what = "nothing in its history says that" if has is None else "others changed rows of it since"
+        raise TargetError(f"what {target!r} holds isn't known: {what} score() wrote it", hint="call score() first")
+    request = from_spec(has.spec, has.model_uri if model is None else model, target)
+    if not request.key:
+        raise TargetError(f"{target!r} was scored without a key, by which rows are found again")
+    check_isolation(spark)
+    found = _source(spark, replace(request, source_version=has.source_version))
+    if found.id != has.source_id:
+        raise TargetError(f"the source {request.source!r} is another table than before", hint="call score() first")
+    pinned = pin(request.model)
+    job, _ = _job(spark, request, found, old, pinned, ledger)
+    if job.entry.spec != has.spec:
+        raise ArgumentError(f"model is {pinned.label!r}; {target!r} is scored with versions of {has.model!r}")
+    mixed = has.mixed or not has.same_model(job.entry)
+    entry = replace(job.entry, scope="backfill", backfill_id=name or job.entry.attempt, mixed=mixed)
+    job = replace(job, entry=entry)
+    for commit in old.commits:
+        earlier = Entry.of(commit)
+        if earlier is not None and earlier.backfill_id == entry.backfill_id:
+            return _nothing(job, commit.version, f"the backfill {name!r} was done")
+    if request.on_error == "quarantine":
+        rejects.check(spark, job.target, job.key)
+    rejected = write_again(job, where, from_version)
+    due = Due(scope="backfill", reason=f"the backfill {entry.backfill_id!r}")
+    return _done(job, due, rejected, table.history(spark, job.target))
+
+
+def _source(spark: SparkSession, request: Request) -> Detail:
+    source, version = Table.of(request.source), request.source_version
+    found = table.detail(spark, source)
+    if found is None:
+        raise TableNotFoundError(f"the source {source.text!r} doesn't exist; expected a Delta table")
+    if version is not None:
+        if not 0 <= version <= found.version:
+            raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {found.version}")
+        found = replace(found, version=version)
+    needs_feed = request.by_changes and request.on_missing_feed == "raise"
+    if needs_feed and found.properties.get(feed.ENABLED, "").lower() != "true":
+        raise FeedError(
+            f"the source {source.text!r} records no changes, which mode='changes' reads",
+            hint=f"ALTER TABLE {source.sql} SET TBLPROPERTIES ({feed.ENABLED} = true); or on_missing_feed='diff'",
+        )
+    return found
+
+
+def _job(
+    spark: SparkSession, request: Request, found: Detail, old: Detail | None, pinned: PinnedModel, ledger: Ledger
+) -> tuple[Job, DataFrame]:
+    """The job that would do it, if it is due, and the source's rows."""
+    source, target = Table.of(request.source), Table.of(request.target)
+    df = frame.selected(table.read(spark, source, found.version), request.where, request.source)
+    check_columns(pinned, df)
+    kept = frame.kept_columns(df, request.key, request.columns, request.prediction)
+    entry = Entry(
+        attempt=str(uuid.uuid4()),
+        sequence=ledger.next_sequence(old.version if old else None),
+        source=source.text,
+        source_id=found.id,
+        source_version=found.version,
+        model=pinned.name,
+        model_version=pinned.version,
+        model_uri=pinned.pinned_uri,
+        model_digest=pinned.digest,
+        run_id=pinned.run_id,
+        spec={**request.spec(source.text), "model": pinned.name},
+        library=__version__,
+        columns=[*kept, request.prediction, frame.MODEL_VERSION],
+        based_on=old.version if old else None,
+        query_id=request.query_id,
+        batch_id=request.batch_id,
+    )
+    ours = ledger.entry.columns if ledger.entry and not request.overwrite else []
+    existing = [] if old is None else spark.sql(f"SELECT * FROM {target.sql} LIMIT 0").columns
+    foreign = {name.lower() for name in existing} - {name.lower() for name in ours} if ours else set[str]()
+    if taken := [name for name in entry.columns if name.lower() in foreign]:
+        raise TargetError(
+            f"the source has a column {taken[0]!r} now, and so has the target {request.target!r}, of somebody else's",
+            hint="rename the target's; columns=[…] leaves the source's out; overwrite=True gives up the target's",
+        )
+    job = Job(
+        spark=spark,
+        request=request,
+        source=source,
+        target=target,
+        old=old,
+        pinned=pinned,
+        entry=entry,
+        kept=kept,
+        others=[name for name in existing if ours and request.key and name not in ours],
+    )
+    return job, df
+
+
+def _due(job: Job, ledger: Ledger) -> Due:
+    request, has = job.request, ledger.entry
+    if job.old is None:
+        return Due(scope="all", reason="the target is new")
+    if not request.overwrite and has is None:
+        raise TargetError(
+            f"the target {request.target!r} exists, and nothing in its history says that score() wrote it",
+            hint="overwrite=True replaces all that it holds",
+        )
+    if not request.overwrite and has is not None and has.spec != job.entry.spec:
+        raise TargetError(
+            f"the target {request.target!r} was written by score() with other arguments: "
+            + "; ".join(_differences(has.spec, job.entry.spec)),
+            hint="overwrite=True replaces all that it holds; or name another target",
+        )
+    due = ledger.due(job.entry, changes=request.by_changes, keeps_model=request.keeps_model)
+    if request.force or (request.overwrite and due.scope == "changes"):
+        return Due(scope="all", reason="force=True" if request.force else "overwrite=True")
+    return due
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in now.items():
+        if was[name] != value:
+            # What a model is told may be a secret.
+            yield name if name == "params" else f"{name}={was[name]!r} then, {value!r} now"
+
+
+def _nothing(job: Job, version: int, reason: str) -> ScoreResult:
+    return ScoreResult(
+        rows=0,
+        model_version=frame.version_text(job.pinned),
+        source_version=job.entry.source_version,
+        target_version=version,
+        skipped=True,
+        scope="nothing",
+        reason=reason,
+    )
+
+
+def _done(job: Job, due: Due, rejected: int, commits: Sequence[Commit]) -> ScoreResult:
+    commit = committed(job, commits)
+    history.tag_version(job.pinned, job.target, job.entry)
+    history.log_source(job.source, job.entry)
+    return ScoreResult(
+        rows=commit.rows or 0,
+        model_version=frame.version_text(job.pinned),
+        source_version=job.entry.source_version,
+        target_version=commit.version,
+        skipped=False,
+        rejected=rejected,
+        deleted=commit.deleted or 0,
+        scope=due.scope,
+        reason=due.reason,
+    )

@@ -1,0 +1,209 @@
+"""Scoring as a Structured Streaming query: micro-batches, restarts, lost checkpoints, and what goes wrong."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from jobs import Flow, Jobs
+from models import register_sum
+
+import aml_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+class Stream(Flow):
+    """A flow whose target a query writes."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        super().__init__(spark, folder)
+        self.checkpoint = str(folder / "checkpoint")
+
+    def start(self, model: str, **more: Any) -> StreamingQuery:
+        given: dict[str, Any] = {"source": self.source, "target": self.target, "checkpoint": self.checkpoint}
+        return aml_spark.score_stream(self.spark, model=model, **{**given, "key": ["id"], **more})
+
+    def follow(self, model: str, **more: Any) -> StreamingQuery:
+        """Until nothing is left."""
+        query = self.start(model, trigger={"availableNow": True}, **more)
+        query.awaitTermination()
+        return query
+
+    def lineage(self, commits: int) -> list[aml_spark.ScoredCommit]:
+        return aml_spark.lineage(self.spark, self.target)[:commits]
+
+
+@pytest.fixture
+def stream(spark: SparkSession, tmp_path: Path) -> Iterator[Stream]:
+    yield Stream(spark, tmp_path)
+    for query in spark.streams.active:
+        query.stop()
+
+
+def _wait_for(jobs: Jobs, query: StreamingQuery) -> None:
+    """Until the model is asked."""
+    end = time.monotonic() + 120
+    while not jobs.entered.exists():
+        assert query.isActive, str(query.exception())
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.connect
+def test_a_query_follows_the_source_and_the_alias_and_lineage_tells_the_micro_batches(stream: Stream) -> None:
+    stream.make()
+    register_sum("stream", alias="champion")
+    query = stream.start("models:/stream@champion", follow_alias=True)
+    assert stream.rows() == stream.expected()  # before any micro-batch
+    stream.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3")
+    query.processAllAvailable()
+    assert stream.rows() == stream.expected()
+    register_sum("stream", 0.5, alias="champion")
+    stream.sql(
+        "MERGE INTO SOURCE s USING (SELECT explode(array(3, 4, 100)) id) c ON s.id = c.id "
+        "WHEN MATCHED AND s.id = 3 THEN DELETE WHEN MATCHED THEN UPDATE SET x = x + 1 "
+        "WHEN NOT MATCHED THEN INSERT (id, x, y) VALUES (c.id, 1, 1)"
+    )
+    query.processAllAvailable()
+    query.stop()
+    told = stream.rows("id, model_version, prediction")
+    assert [(row[0], row[2]) for row in told if row[1] == "2"] == [(100, 2.5), (4, 9.5)]
+    assert {row[0] for row in told} == {*range(20), 100} - {3}
+    newest, second, first = stream.lineage(3)
+    assert (first.scope, first.query_id, first.batch_id) == ("all", None, None)
+    assert {second.query_id, newest.query_id} == {str(query.id)}
+    assert (second.model_version, newest.model_version) == ("1", "2")
+    assert int(second.batch_id or 0) < int(newest.batch_id or 0)
+    assert sum(part["numInputRows"] for progress in query.recentProgress for part in progress["sources"]) > 0
+    assert stream.commits() == 3
+
+
+def test_a_query_starts_again_from_its_checkpoint_without_it_and_takes_turns_with_jobs(stream: Stream) -> None:
+    stream.make()
+    model = f"models:/restarted/{register_sum('restarted')}"
+    stream.follow(model)
+    stream.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3", "DELETE FROM SOURCE WHERE id = 4")
+    stream.follow(model)
+    assert stream.rows() == stream.expected()
+    assert stream.commits() == 2
+    stream.sql("INSERT INTO SOURCE VALUES (100, 1, 1)")
+    assert stream.score(model).scope == "changes"
+    stream.sql("DELETE FROM SOURCE WHERE id = 5", "INSERT INTO SOURCE VALUES (101, 1, 1)")
+    shutil.rmtree(stream.checkpoint)
+    query = stream.follow(model)
+    assert query.exception() is None
+    assert stream.rows() == stream.expected()
+    assert stream.commits() == 4
+    assert stream.score(model).skipped
+
+
+def test_an_append_only_source_needs_no_key_and_proof_of_what_is_scored(stream: Stream) -> None:
+    stream.make()
+    model = f"models:/grown/{register_sum('grown')}"
+    query = stream.start(model, key=None, where="x < 1000")
+    stream.sql("INSERT INTO SOURCE VALUES (100, 1, 1), (101, 5000, 1)")
+    query.processAllAvailable()
+    query.stop()
+    shutil.rmtree(stream.checkpoint)
+    stream.sql("INSERT INTO SOURCE VALUES (102, 1, 1)")
+    query = stream.start(model, key=None, where="x < 1000")
+    assert stream.rows() == stream.expected(where="x < 1000")
+    stream.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 0")
+    with pytest.raises(Exception, match="were updated or deleted, which can't be followed without a key"):
+        query.processAllAvailable()
+    assert not query.isActive
+    shutil.rmtree(Path(stream.target, "_delta_log"))  # nothing is left that says who wrote the rows
+    stream.sql(f"CONVERT TO DELTA parquet.`{stream.target}`")
+    shutil.rmtree(stream.checkpoint)
+    with pytest.raises(aml_spark.TargetError, match="nothing in its history says that score"):
+        stream.start(model, key=None, where="x < 1000")
+
+
+@pytest.mark.parametrize(("meanwhile", "scope"), [("job", "changes"), ("delete", "all")])
+def test_a_micro_batch_that_another_writer_comes_before_begins_again(
+    spark: SparkSession, tmp_path: Path, workspace: aml_spark.Workspace, kind: str, meanwhile: str, scope: str
+) -> None:
+    jobs = Jobs(spark, tmp_path, workspace, kind)
+    jobs.begin()
+    given = {name: value for name, value in jobs.arguments.items() if name != "mode"}
+    query = aml_spark.score_stream(spark, checkpoint=str(tmp_path / "checkpoint"), **given)
+    jobs.entered.unlink()
+    jobs.gate.unlink()
+    jobs.change()
+    _wait_for(jobs, query)  # it has looked at the target, and not yet written
+    if meanwhile == "job":
+        assert jobs.run().scope == "changes"
+    else:
+        jobs.flow.sql("DELETE FROM TARGET WHERE id < 10")
+    jobs.gate.touch()
+    query.processAllAvailable()
+    query.stop()
+    jobs.check()
+    newest = aml_spark.lineage(spark, jobs.flow.target)[0]
+    assert (newest.scope, newest.query_id) == (scope, None if meanwhile == "job" else str(query.id))
+
+
+def test_a_failing_micro_batch_ends_the_query_and_the_next_start_goes_on(
+    spark: SparkSession, tmp_path: Path, workspace: aml_spark.Workspace
+) -> None:
+    jobs = Jobs(spark, tmp_path, workspace, "cluster")  # whose model's error is nobody's row
+    jobs.begin()
+    given = {name: value for name, value in jobs.arguments.items() if name != "mode"}
+    query = aml_spark.score_stream(spark, checkpoint=str(tmp_path / "checkpoint"), **given)
+    jobs.fault.write_text("raise")
+    jobs.change()
+    with pytest.raises(Exception, match="is left as it was"):
+        query.processAllAvailable()
+    assert jobs.commits() == 1
+    again = aml_spark.score_stream(
+        spark, checkpoint=str(tmp_path / "checkpoint"), trigger={"availableNow": True}, **given
+    )
+    again.awaitTermination()
+    assert again.exception() is None
+    assert again.id == query.id
+    jobs.check()
+    assert jobs.commits() == 2
+
+
+def test_stop_waits_for_the_micro_batch(
+    spark: SparkSession, tmp_path: Path, workspace: aml_spark.Workspace, kind: str
+) -> None:
+    jobs = Jobs(spark, tmp_path, workspace, kind)
+    jobs.begin()
+    given = {name: value for name, value in jobs.arguments.items() if name != "mode"}
+    query = aml_spark.score_stream(spark, checkpoint=str(tmp_path / "checkpoint"), **given)
+    jobs.entered.unlink()
+    jobs.gate.unlink()
+    jobs.change()
+    _wait_for(jobs, query)
+    stopping = threading.Thread(target=query.stop)
+    stopping.start()
+    time.sleep(1)
+    assert stopping.is_alive()
+    jobs.gate.touch()
+    stopping.join()
+    jobs.check()
+
+
+def test_what_can_not_be_meant_is_refused_before_anything_is_written(stream: Stream) -> None:
+    stream.make()
+    version = register_sum("refused")
+    with pytest.raises(aml_spark.ArgumentError, match="follow_alias=True, and 'models:/refused/1' names no alias"):
+        stream.start(f"models:/refused/{version}", follow_alias=True)
+    with pytest.raises(aml_spark.ArgumentError, match=r"trigger is \{'never': True\}, which Spark doesn't know"):
+        stream.start(f"models:/refused/{version}", trigger={"never": True})
+    with pytest.raises(aml_spark.ModelNotFoundError):
+        stream.start("models:/refused/7")
+    assert not Path(stream.target).exists()
+    assert mlflow.MlflowClient().get_model_version("refused", version).tags == {}
