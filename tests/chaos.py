@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         workspace = aml_spark.Workspace.local(Path(folder, "mlworkspace"))
         with aml_spark.configure(spark, workspace, experiment="chaos", autolog=False):
-            jobs = Jobs(spark, Path(folder), workspace, "local")
+            jobs = Jobs(spark, Path(folder), workspace, "local", "quarantine")
             jobs.begin()
             jobs.run()
             steps = operations(jobs, chance)
@@ -53,9 +53,9 @@ def main() -> None:
                     counts[name] += 1
                     steps[name]()
                 counts[attempt(jobs, chance)] += 1
-                before = jobs.commits()
+                before = jobs.flow.commits()
                 result = jobs.run()
-                assert jobs.commits() == before + (not result.skipped), "more than one commit for what was due"
+                assert jobs.flow.commits() == before + (not result.skipped), "more than one commit for what was due"
                 counts[f"then: {result.scope}"] += 1
                 jobs.check()
                 if sys.stdout.isatty():

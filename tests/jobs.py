@@ -26,6 +26,7 @@ import scoring_job
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
 
 # Jobs are forked from a process that has imported what they need, and nothing else.
 FORKS = multiprocessing.get_context("forkserver")
@@ -75,7 +76,7 @@ class Flow:
         return sorted((tuple(row) for row in found), key=str)
 
     def commits(self) -> int:
-        return int(self.spark.sql(f"DESCRIBE HISTORY delta.`{self.target}`").count())
+        return len(list(Path(self.target, "_delta_log").glob("*.json")))
 
 
 class Jobs:
@@ -84,10 +85,12 @@ class Jobs:
     The model's first task waits while there is no `gate`. Where there is a `fault`, one raises or kills its executor.
     """
 
-    def __init__(self, spark: SparkSession, folder: Path, workspace: aml_spark.Workspace, kind: str) -> None:
-        self.flow, self.folder, self.workspace = Flow(spark, folder), folder, workspace
+    def __init__(
+        self, spark: SparkSession, folder: Path, workspace: aml_spark.Workspace, kind: str, on_error: str = "raise"
+    ) -> None:
+        self.flow, self.folder, self.workspace, self.on_error = Flow(spark, folder), folder, workspace, on_error
         self.master = f"sc://{spark.client._builder.endpoint}" if kind == "connect" else "local[1]"
-        self.on_error = "raise" if kind == "cluster" else "quarantine"  # which takes an error for the row's
+        self.checkpoint = str(folder / "checkpoint")
         self.entered, self.gate, self.fault = folder / "entered", folder / "gate", folder / "fault"
         self.gate.touch()
         self.name = f"killed-{folder.name}"
@@ -136,9 +139,19 @@ class Jobs:
     def run(self) -> aml_spark.ScoreResult:
         return aml_spark.score(self.flow.spark, **self.arguments)
 
+    def stream(self, **more: Any) -> StreamingQuery:
+        given = {name: value for name, value in self.arguments.items() if name != "mode"}
+        return aml_spark.score_stream(self.flow.spark, checkpoint=self.checkpoint, **given, **more)
+
+    def run_stream(self) -> StreamingQuery:
+        """Until nothing is left."""
+        query = self.stream(trigger={"availableNow": True})
+        query.awaitTermination()
+        return query
+
     def begin(self) -> None:
         """A new source, and no target."""
-        for place in (self.flow.source, self.flow.target, f"{self.flow.target}_rejects"):
+        for place in (self.flow.source, self.flow.target, f"{self.flow.target}_rejects", self.checkpoint):
             shutil.rmtree(place, ignore_errors=True)
         self.flow.make()
 
@@ -153,14 +166,14 @@ class Jobs:
             f"WHEN NOT MATCHED THEN INSERT (id, x, y) VALUES (s.id, IF(s.id = {number} + 1, {bad}, s.id), 1)"
         )
 
-    def commits(self) -> int:
-        return self.flow.commits() if Path(self.flow.target, "_delta_log").exists() else 0
-
     @contextlib.contextmanager
-    def process(self, point: str | None = None) -> Iterator[tuple[BaseProcess, Connection]]:
-        """A job in processes of its own, which are killed where the block ends, and what it says."""
+    def process(
+        self, point: str | None = None, *, checkpoint: str | None = None
+    ) -> Iterator[tuple[BaseProcess, Connection]]:
+        """A job or, with a checkpoint, a query in processes of its own, killed where the block ends; what it says."""
         hears, told = FORKS.Pipe(duplex=False)
-        given = (self.master, str(self.workspace.folder), point, self.arguments, str(self.folder / "job.log"), told)
+        arguments = {**self.arguments, "checkpoint": checkpoint}
+        given = (self.master, str(self.workspace.folder), point, arguments, str(self.folder / "job.log"), told)
         process = FORKS.Process(target=scoring_job.main, args=given)
         process.start()
         told.close()
@@ -172,12 +185,13 @@ class Jobs:
                     kill(int(process.pid or 0), signal.SIGKILL)
             process.join()
 
-    def kill_at(self, point: str) -> None:
+    def kill_at(self, point: str, *, in_query: bool = False) -> None:
         """Start a job and kill it where it stops, or where its traces show that it is there.
 
         Args:
             point: see `workers/scoring_job.py`; or `task`: while the model predicts; `file`: as soon as a data file
                 lies in the target's folder; `commit`: as soon as a commit does.
+            in_query: whether it is a query, whose micro-batch is killed there that follows a change.
         """
         traces: dict[str, Callable[[], set[str] | bool]] = {
             "task": self.entered.exists,
@@ -189,14 +203,17 @@ class Jobs:
             self.gate.unlink()
         trace = traces.get(point)
         before, end = trace() if trace else None, time.monotonic() + 120
-        with self.process(None if trace else point) as (process, hears):
-            if trace is None:
+        checkpoint = self.checkpoint if in_query else None
+        with self.process(None if trace else point, checkpoint=checkpoint) as (process, hears):
+            if trace is None or in_query:
                 try:
                     assert hears.poll(120), self.words()
-                    assert hears.recv() == "reached", self.words()
+                    assert hears.recv() in ("reached", "running"), self.words()
                 except EOFError:
                     raise AssertionError(self.words()) from None
-            else:
+            if in_query:
+                self.change()
+            if trace:
                 while trace() == before:
                     assert process.is_alive(), self.words()
                     assert time.monotonic() < end, self.words()

@@ -136,8 +136,7 @@ def test_a_micro_batch_that_another_writer_comes_before_begins_again(
 ) -> None:
     jobs = Jobs(spark, tmp_path, workspace, kind)
     jobs.begin()
-    given = {name: value for name, value in jobs.arguments.items() if name != "mode"}
-    query = aml_spark.score_stream(spark, checkpoint=str(tmp_path / "checkpoint"), **given)
+    query = jobs.stream()
     jobs.entered.unlink()
     jobs.gate.unlink()
     jobs.change()
@@ -157,23 +156,19 @@ def test_a_micro_batch_that_another_writer_comes_before_begins_again(
 def test_a_failing_micro_batch_ends_the_query_and_the_next_start_goes_on(
     spark: SparkSession, tmp_path: Path, workspace: aml_spark.Workspace
 ) -> None:
-    jobs = Jobs(spark, tmp_path, workspace, "cluster")  # whose model's error is nobody's row
+    jobs = Jobs(spark, tmp_path, workspace, "local")
     jobs.begin()
-    given = {name: value for name, value in jobs.arguments.items() if name != "mode"}
-    query = aml_spark.score_stream(spark, checkpoint=str(tmp_path / "checkpoint"), **given)
+    query = jobs.stream()
     jobs.fault.write_text("raise")
     jobs.change()
     with pytest.raises(Exception, match="is left as it was"):
         query.processAllAvailable()
-    assert jobs.commits() == 1
-    again = aml_spark.score_stream(
-        spark, checkpoint=str(tmp_path / "checkpoint"), trigger={"availableNow": True}, **given
-    )
-    again.awaitTermination()
+    assert jobs.flow.commits() == 1
+    again = jobs.run_stream()
     assert again.exception() is None
     assert again.id == query.id
     jobs.check()
-    assert jobs.commits() == 2
+    assert jobs.flow.commits() == 2
 
 
 def test_stop_waits_for_the_micro_batch(
@@ -181,8 +176,7 @@ def test_stop_waits_for_the_micro_batch(
 ) -> None:
     jobs = Jobs(spark, tmp_path, workspace, kind)
     jobs.begin()
-    given = {name: value for name, value in jobs.arguments.items() if name != "mode"}
-    query = aml_spark.score_stream(spark, checkpoint=str(tmp_path / "checkpoint"), **given)
+    query = jobs.stream()
     jobs.entered.unlink()
     jobs.gate.unlink()
     jobs.change()

@@ -1,4 +1,4 @@
-"""One call of `score` in a process of its own, which stops for good where it is told to, as if it had died there."""
+"""A call of `score` or a query in a process of its own, which stops for good where it is told to, as if it had died."""
 
 from __future__ import annotations
 
@@ -38,4 +38,12 @@ def main(master: str, workspace: str, point: str | None, arguments: dict[str, An
     if point:
         stop_at(point, told)
     with aml_spark.configure(spark, workspace=workspace, experiment="jobs", autolog=False):
-        told.send(aml_spark.score(spark, **arguments).scope)
+        checkpoint = arguments.pop("checkpoint")
+        if checkpoint is None:
+            told.send(aml_spark.score(spark, **arguments).scope)
+        else:
+            del arguments["mode"]
+            query = aml_spark.score_stream(spark, checkpoint=checkpoint, **arguments)
+            query.processAllAvailable()
+            told.send("running")
+            query.awaitTermination()
