@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_RECENT = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreResult:
@@ -51,16 +53,16 @@ class ScoreResult:
     reason: str = ""
 
 
-def carried_out(spark: SparkSession, request: Request) -> ScoreResult:
-    """Do what is due for a request."""
+def carried_out(spark: SparkSession, request: Request, pinned: PinnedModel | None = None) -> ScoreResult:
+    """Do what is due for a request, with the model that it names or with one that is pinned already."""
     if request.by_changes and request.key:
         check_isolation(spark)
-    found = _source(spark, request)
     target = Table.of(request.target)
-    old = table.detail(spark, target, commits=None)
+    old = _target(spark, target)  # before the source: what another job scores meanwhile can't be newer then
+    found = _source(spark, request)
     if old is not None and old.id == found.id:
         raise TargetError(f"the target {request.target!r} is the source itself", hint="name another table as target")
-    pinned = pin(request.model)
+    pinned = pinned or pin(request.model)
     ledger = Ledger() if old is None else Ledger.of(old.commits)
     job, df = _job(spark, request, found, old, pinned, ledger)
     due = _due(job, ledger)
@@ -76,16 +78,22 @@ def carried_out(spark: SparkSession, request: Request) -> ScoreResult:
         job, due, rejected = write_changes(job, due, ledger.entry)
     else:
         rejected = write_all(job, df)
-    commits = table.history(spark, target)
+    commits = _sufficing(spark, target, table.history(spark, target, _RECENT))
     result = _done(job, due, rejected, commits)
     if due.scope == "changes" and Ledger.of(commits).changed_since:
         _logger.info("others changed rows of %s while its changes were scored", target)
-        return carried_out(spark, request)
+        return carried_out(spark, request, pinned)
     return result
 
 
 def scored_again(
-    spark: SparkSession, target: str, model: str | None, where: str | None, from_version: int | None, name: str | None
+    spark: SparkSession,
+    target: str,
+    model: str | None,
+    params: Mapping[str, Any] | None,
+    where: str | None,
+    from_version: int | None,
+    name: str | None,
 ) -> ScoreResult:
     """Score rows once more that a target holds already, as it was asked for the last time."""
     old = table.detail(spark, Table.of(target), commits=None)
@@ -96,29 +104,53 @@ def scored_again(
     if has is None or version is None or ledger.changed_since:
         what = "nothing in its history says that" if has is None else "others changed rows of it since"
         raise TargetError(f"what {target!r} holds isn't known: {what} score() wrote it", hint="call score() first")
-    request = from_spec(has.spec, has.model_uri if model is None else model, target)
+    request = from_spec(has.spec, has.model_uri if model is None else model, target, params)
     if not request.key:
         raise TargetError(f"{target!r} was scored without a key, by which rows are found again")
+    if from_version is not None and not 0 <= from_version <= has.source_version:
+        raise ArgumentError(
+            f"from_version is {from_version}; {target!r} holds version {has.source_version} of its source"
+        )
     check_isolation(spark)
-    found = _source(spark, replace(request, source_version=has.source_version))
+    # Only a backfill from a version reads the feed.
+    request = replace(request, on_missing_feed="rescore" if from_version is None else "raise")
+    found = replace(_source(spark, request), version=has.source_version)
     if found.id != has.source_id:
         raise TargetError(f"the source {request.source!r} is another table than before", hint="call score() first")
     pinned = pin(request.model)
     job, _ = _job(spark, request, found, old, pinned, ledger)
-    if job.entry.spec != has.spec:
-        raise ArgumentError(f"model is {pinned.label!r}; {target!r} is scored with versions of {has.model!r}")
-    mixed = has.mixed or not has.same_model(job.entry)
-    entry = replace(job.entry, scope="backfill", backfill_id=name or job.entry.attempt, mixed=mixed)
-    job = replace(job, entry=entry)
+    if differing := list(_differences(has.spec, job.entry.spec)):
+        raise ArgumentError(f"{target!r} was scored otherwise: {'; '.join(differing)}")
+    if model is None and not has.same_model(job.entry):
+        raise TargetError(
+            f"{has.model_uri!r} isn't any more what scored {target!r}: its files are others", hint="say which: model=…"
+        )
+    chosen = {"name": name or job.entry.attempt, "where": where, "from_version": from_version}
     for commit in old.commits:
+        if commit.operation == "RESTORE":
+            break
         earlier = Entry.of(commit)
-        if earlier is not None and earlier.backfill_id == entry.backfill_id:
+        if earlier is not None and earlier.backfill is not None and earlier.backfill["name"] == name:
+            if earlier.backfill != chosen:
+                raise ArgumentError(f"name is {name!r}; the backfill of that name had {dict(earlier.backfill)}")
             return _nothing(job, commit.version, f"the backfill {name!r} was done")
+    mixed = has.mixed or not has.same_model(job.entry)
+    job = replace(job, entry=replace(job.entry, scope="backfill", backfill=chosen, mixed=mixed))
     if request.on_error == "quarantine":
         rejects.check(spark, job.target, job.key)
     rejected = write_again(job, where, from_version)
-    due = Due(scope="backfill", reason=f"the backfill {entry.backfill_id!r}")
-    return _done(job, due, rejected, table.history(spark, job.target))
+    due = Due(scope="backfill", reason=f"the backfill {chosen['name']!r}")
+    return _done(job, due, rejected, table.history(spark, job.target, _RECENT))
+
+
+def _target(spark: SparkSession, target: Table) -> Detail | None:
+    found = table.detail(spark, target, commits=_RECENT)
+    return None if found is None else replace(found, commits=_sufficing(spark, target, found.commits))
+
+
+def _sufficing(spark: SparkSession, target: Table, newest: Sequence[Commit]) -> Sequence[Commit]:
+    """These newest commits where they tell what is due, else all: a stream writes thousands."""
+    return newest if len(newest) < _RECENT or Ledger.suffices(newest) else table.history(spark, target)
 
 
 def _source(spark: SparkSession, request: Request) -> Detail:
@@ -210,9 +242,8 @@ def _due(job: Job, ledger: Ledger) -> Due:
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, value in now.items():
-        if was[name] != value:
-            # What a model is told may be a secret.
-            yield name if name == "params" else f"{name}={was[name]!r} then, {value!r} now"
+        if was.get(name) != value:
+            yield "params" if name == "params" else f"{name}={was.get(name)!r} then, {value!r} now"
 
 
 def _nothing(job: Job, version: int, reason: str) -> ScoreResult:

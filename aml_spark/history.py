@@ -38,7 +38,7 @@ class ScoredCommit:
         library: the version of this library that wrote it.
         query_id: the streaming query that asked for it, or None.
         batch_id: the query's micro-batch, or None.
-        backfill_id: the name of the backfill, or None.
+        backfill: the name of the backfill, or None.
     """
 
     version: int
@@ -53,7 +53,7 @@ class ScoredCommit:
     library: str
     query_id: str | None = None
     batch_id: int | None = None
-    backfill_id: str | None = None
+    backfill: str | None = None
 
 
 def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
@@ -85,7 +85,7 @@ def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
             library=entry.library,
             query_id=entry.query_id,
             batch_id=entry.batch_id,
-            backfill_id=entry.backfill_id,
+            backfill=entry.backfill["name"] if entry.backfill else None,
         )
         for commit, entry in commits
         if entry is not None

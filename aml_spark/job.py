@@ -113,12 +113,13 @@ def write_again(job: Job, where: str | None, from_version: int | None) -> int:
 
     with _session(job) as own:
         df = frame.selected(table.read(own, job.source, job.entry.source_version), job.request.where, job.source.text)
+        whole = df
+        _watch(job, lambda: _check_key(job, whole), own)
         df = frame.selected(df, where, job.source.text)
         if from_version is not None:
             with _translated(job):
                 keys, on = _to_join(job, feed.changes(own, job.source, from_version, job.entry.source_version), job.key)
                 df = df.join(keys, on, "left_semi")
-        _watch(job, lambda: _check_key(job, df), own)
         return _merge(job, own, df.withColumns({feed.NEW: F.lit(False), feed.DELETED: F.lit(False)}))
 
 
@@ -196,6 +197,7 @@ def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
                 new=feed.NEW,
                 deleted=feed.DELETED,
                 failing={frame.MODEL_VERSION: feed.DUPLICATE},
+                insert=job.entry.scope == "changes",
             ),
             own,
         )
@@ -298,10 +300,13 @@ def _told(job: Job, error: Exception, place: Table | None = None) -> AmlSparkErr
             hint="key=[…] with the columns that identify a row, and overwrite=True once; or on_missing_feed='rescore'",
         )
     if job.entry.scope != "all" and feed.is_gone(error):
+        backfills = job.entry.scope == "backfill"
         return FeedError(
             f"the changes of {job.source.text!r} up to version {job.entry.source_version} can't be read "
             f"({table.condition(error)})",
-            hint="on_missing_feed='diff' compares the rows, on_missing_feed='rescore' scores them all",
+            hint="score(force=True) scores the newest version"
+            if backfills
+            else "on_missing_feed='diff' compares the rows, on_missing_feed='rescore' scores them all",
         )
     return table.write_error(place or job.target, error)
 

@@ -57,7 +57,7 @@ class Entry:
         based_on: the target's version that was looked at; None where it was new.
         query_id: of the streaming query that asked for it, or None.
         batch_id: its micro-batch.
-        backfill_id: what the backfill was called; None where it is none.
+        backfill: of a backfill its name, and the `where` and `from_version` that chose the rows.
     """
 
     attempt: str
@@ -78,7 +78,7 @@ class Entry:
     based_on: int | None = None
     query_id: str | None = None
     batch_id: int | None = None
-    backfill_id: str | None = None
+    backfill: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """As the commit carries it."""
@@ -89,6 +89,8 @@ class Entry:
         """Read a commit's `userMetadata`; None where it isn't ours."""
         try:
             found = json.loads(text or "null")[_KEY]
+            if not isinstance(found["spec"], dict):  # of a version that was never released
+                return None
             return cls(**{name: found[name] for name in cls.__slots__ if name in found})
         except (ValueError, KeyError, TypeError):
             return None
@@ -109,7 +111,7 @@ class Due:
     """What is to be done.
 
     Args:
-        scope: `"nothing"`, `"changes"` or `"all"`.
+        scope: `"nothing"`, `"changes"`, `"backfill"` or `"all"`.
         reason: why, as a part of a sentence.
     """
 
@@ -148,6 +150,14 @@ class Ledger:
             return cls()
         # Also what came between the version that was looked at and ours: nobody noticed it.
         return cls(entry=ours[0], version=ours[1], changed_since=tuple(later))
+
+    @staticmethod
+    def suffices(commits: Sequence[Commit]) -> bool:
+        """Whether these newest commits of a history tell the same as all of them."""
+        for commit in commits:
+            if entry := Entry.of(commit):
+                return entry.based_on is None or commits[-1].version <= entry.based_on
+        return False
 
     def due(self, wanted: Entry, *, changes: bool, keeps_model: bool) -> Due:
         """What would make the table hold what this entry says.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ast
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.errors import ArgumentError, TargetError, listed
+from aml_spark.errors import ArgumentError, listed
 
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType
@@ -85,7 +86,7 @@ class Request:
             "key": list(self.key or ()),
             "mode": self.mode,
             "on_error": self.on_error,
-            "params": None if self.params is None else {name: repr(value) for name, value in self.params.items()},
+            "params": _digest(self.params) if self.params else None,
             "prediction": self.prediction,
             "result_type": kind if kind is None or isinstance(kind, str) else kind.simpleString(),
             "source": source,
@@ -93,19 +94,16 @@ class Request:
         }
 
 
-def from_spec(spec: Mapping[str, Any], model: str, target: str) -> Request:
-    """The request that a target was written for, with a model of one's own.
+def from_spec(spec: Mapping[str, Any], model: str, target: str, params: Mapping[str, Any] | None) -> Request:
+    """The request that a target was written for, with a model and parameters of one's own."""
+    given = {name: spec[name] for name in ("source", "mode", "key", "columns", "where", "prediction", "result_type")}
+    return Request(model=model, target=target, params=params, on_error=spec["on_error"], **given)
 
-    Raises:
-        TargetError: the model was given parameters that no text gives back.
-    """
-    params = spec["params"]
-    try:
-        params = params and {name: ast.literal_eval(text) for name, text in params.items()}
-    except (ValueError, SyntaxError):
-        raise TargetError(
-            f"the history of {target!r} doesn't tell all of params={sorted(params)}: only numbers, texts, lists and "
-            "the like can be read back",
-            hint="score(force=True) scores the whole again",
-        ) from None
-    return Request(**{**spec, "params": params, "model": model, "target": target})
+
+def _digest(params: Mapping[str, Any]) -> str:
+    """SHA-256, because what a model is told may be a secret, and a table's history is read by many."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+    return hashlib.sha256(json.dumps(params, sort_keys=True, default=plain).encode()).hexdigest()

@@ -50,7 +50,8 @@ def score(
             call does the same; later ones read the source's change data feed, score what was inserted or updated,
             delete what was deleted, and leave the other rows alone.
         key: columns that identify a row, nulls being equal; they are always kept. With `"changes"` rows are merged by
-            it; None is for sources that only grow.
+            it, and the target's history shows the least and the greatest of the numbers and times that are merged; None
+            is for sources that only grow.
         columns: columns of the source that the target keeps; None keeps all.
         where: SQL condition on the source's columns; other rows are left out, and deleted where a change makes them
             so. What it says is compared, not what it means today: with `current_date()` in it, give `force` each day.
@@ -79,7 +80,8 @@ def score(
         TableError: the target can't be written.
         ScoringError: the model failed.
 
-        Nothing is written in any of these cases.
+        Nothing is written in any of these cases, but where others changed rows of the target while its changes were
+        scored: then the whole is scored after them, and what fails then leaves the changes.
     """
     return attempt.carried_out(
         spark,
@@ -109,6 +111,7 @@ def backfill(
     *,
     target: str,
     model: str | None = None,
+    params: Mapping[str, Any] | None = None,
     where: str | None = None,
     from_version: int | None = None,
     name: str | None = None,
@@ -117,22 +120,25 @@ def backfill(
 
     All that isn't said here is as it was for the `score` or `score_stream` that wrote the target last: source, key,
     columns and so on. The rows are taken from the version of the source that the target holds predictions of, so what
-    changed in the source since then is left to the next `score`.
+    changed in the source since then is left to the next `score`. That one scores all again where the backfill's model
+    isn't its own, unless it says `on_model_change="keep"`.
 
     Args:
         spark: the session.
         target: Delta table that `score` wrote with a `key`.
         model: address of the model, another version of the same; None takes the one that scored the target last.
+        params: the parameters that the target was scored with, which its history doesn't tell.
         where: SQL condition on the source's columns that says which rows; None takes all.
         from_version: only rows that changed in this version of the source or later, by its change data feed; None
             takes all. At least one of the two is needed.
-        name: a name for the backfill: one that the target's history knows already isn't done again. None makes one up.
+        name: a name for the backfill: one that the target's history knows isn't done again. None makes one up.
 
     Raises:
-        ArgumentError: neither `where` nor `from_version` says which rows, or the model is one of another name.
+        ArgumentError: neither `where` nor `from_version` says which rows; there is no such version; the model is one of
+            another name, or the parameters are others; the name is that of a backfill of other rows.
         ModelNotFoundError: no such model, version or alias.
         TableNotFoundError: the target or its source isn't a Delta table.
-        TargetError: the target wasn't written by `score` last, or without a key.
+        TargetError: the target wasn't written by `score` last, or without a key, or its model's files are others now.
         FeedError: the source's changes since `from_version` can't be read.
         SchemaError: the source's columns don't fit the model, or the result doesn't fit the target.
         ConflictError: another job wrote the target meanwhile.
@@ -144,4 +150,4 @@ def backfill(
         raise ArgumentError(
             "which rows to score again isn't said", hint="where='…', from_version=…; or score(force=True) for all"
         )
-    return attempt.scored_again(spark, target, model, where, from_version, name)
+    return attempt.scored_again(spark, target, model, params, where, from_version, name)

@@ -172,6 +172,18 @@ def check_isolation(spark: SparkSession) -> None:
         )
 
 
+def copied(spark: SparkSession) -> SparkSession:
+    """A copy of a session, with its settings, views and current schema as they are now."""
+    if is_connect(spark):
+        return cast("SparkSession", cast("Any", spark).cloneSession())
+    from pyspark import RDD
+
+    users = RDD.toDF  # making a session makes it the one of toDF
+    own = type(spark)(spark.sparkContext, spark._jsparkSession.cloneSession())
+    RDD.toDF = users  # type: ignore[method-assign]
+    return own
+
+
 @contextlib.contextmanager
 def isolated(spark: SparkSession) -> Iterator[SparkSession]:
     """A copy of a session, with its settings, views and current schema, for the time of the block.
@@ -182,21 +194,13 @@ def isolated(spark: SparkSession) -> Iterator[SparkSession]:
         SessionError: see `check_isolation`.
     """
     check_isolation(spark)
-    own: Any
-    if is_connect(spark):
-        own = cast("Any", spark).cloneSession()
-    else:
-        from pyspark import RDD
-
-        users = RDD.toDF  # making a session makes it the one of toDF
-        own = type(spark)(spark.sparkContext, spark._jsparkSession.cloneSession())
-        RDD.toDF = users  # type: ignore[method-assign]
+    own = copied(spark)
     try:
         yield own
     finally:
         if is_connect(spark):
             with contextlib.suppress(Exception):  # the server ends it by itself some time
-                own.client.release_session()
+                cast("Any", own).client.release_session()
 
 
 def watched(spark: SparkSession, description: str, progress: Progress, work: Callable[[], T]) -> T:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import attempt, tracking
-from aml_spark.errors import ArgumentError, ConflictError
-from aml_spark.model import pin
+from aml_spark import attempt, feed, tracking
+from aml_spark.addresses import masked
+from aml_spark.errors import ArgumentError, ConflictError, FeedError
+from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
-from aml_spark.session import is_connect
-from aml_spark.table import Table, condition
+from aml_spark.session import copied, is_connect
+from aml_spark.table import Table, condition, detail
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_TRIGGERS = "trigger={'availableNow': True} or trigger={'processingTime': '1 minute'}"
 # How often a micro-batch that lost against another job, such as an OPTIMIZE, is tried.
 _ATTEMPTS = 5
 
@@ -46,15 +48,17 @@ def score_stream(
     follow_alias: bool = False,
     overwrite: bool = False,
 ) -> StreamingQuery:
-    """Score a Delta table into a Delta table as a Structured Streaming query, one commit for each micro-batch.
+    """Score a Delta table into a Delta table as a Structured Streaming query, one commit for each change that it sees.
 
     First, before this returns, the target is brought up to the source's newest version, as `score(mode="changes")`
-    does it. From then on each new version of the source starts a micro-batch that does the same. What is due says the
+    does it. From then on rows that change in the source start a micro-batch that does the same. What is due says the
     target's own history, not the checkpoint: a micro-batch that Spark repeats after a crash finds that nothing is due,
-    and a query whose checkpoint was lost goes on after the version that the target holds. `score` with the same
-    arguments and a stream can take turns on one target.
+    and a query without its checkpoint goes on after the version that the target holds. So where Delta's reader can't
+    go on, because the source's columns were renamed or its log was cleaned, delete the checkpoint and start again.
+    `score` with the same arguments and a stream can take turns on one target.
 
-    On Spark Connect micro-batches are run by the server, which needs this library and credentials of its own.
+    A query goes on with the session's settings and current schema of the moment when it started. On Spark Connect
+    micro-batches are run by the server, in the session as it is then, with this library and credentials of its own.
 
     Args:
         spark: the session.
@@ -62,7 +66,7 @@ def score_stream(
         source: Delta table to score, with a change data feed.
         target: Delta table to write; made where it doesn't exist.
         checkpoint: folder in which Spark keeps how far the query is; its own for each query.
-        key, columns, where, prediction, result_type, params, on_error, on_missing_feed, overwrite: as for `score`.
+        key, columns, where, prediction, result_type, params, on_error, on_missing_feed: as for `score`.
         on_model_change: what another model than before does, at the start or with `follow_alias`: `"keep"` scores what
             changed from then on, and `model_version` says of each row who scored it; `"rescore"` the whole.
         trigger: arguments of Spark's `DataStreamWriter.trigger`: `{"availableNow": True}` ends the query when nothing
@@ -70,27 +74,26 @@ def score_stream(
             something.
         follow_alias: resolve the alias again for each micro-batch: one that moved counts from the next on, and
             `lineage` says from which.
+        overwrite: replace a target that wasn't written with the same arguments, before the query starts. Leave it out
+            where the query is started again: it scores the whole each time.
 
     Returns:
         The running query. `stop()` waits for the end of a micro-batch. One that failed leaves the target as it was and
         ends the query; the same call starts it again.
 
     Raises:
-        ArgumentError: `follow_alias` of a model that isn't named by an alias, or a trigger that Spark doesn't know.
+        ArgumentError: `follow_alias` of a model that isn't named by an alias; a trigger that Spark doesn't know; a
+            checkpoint of another source.
+        FeedError: the source records no changes.
 
         And all that `score` raises.
     """
     if follow_alias and not ("@" in model or model.endswith("/latest")):
         raise ArgumentError(f"follow_alias=True, and {model!r} names no alias", hint="model='models:/name@alias'")
-    try:  # before anything is written
-        spark.readStream.format("rate").load().writeStream.trigger(**(trigger or {"availableNow": True}))
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"trigger is {trigger!r}, which Spark doesn't know ({type(error).__name__})",
-            hint="trigger={'availableNow': True} or trigger={'processingTime': '1 minute'}",
-        ) from None
+    _check_trigger(spark, trigger)
+    pinned = None if follow_alias else pin(model)
     request = Request(
-        model=model if follow_alias else pin(model).pinned_uri,
+        model=pinned.pinned_uri if pinned else model,
         source=source,
         target=target,
         mode="changes",
@@ -105,32 +108,62 @@ def score_stream(
         on_missing_feed=on_missing_feed,
         overwrite=overwrite,
     )
-    begun = attempt.carried_out(spark, request)
+    first = _first_version(spark, Table.of(source), checkpoint)
+    begun = attempt.carried_out(spark, request, pinned)
     place = Table.of(source)
-    reader = spark.readStream.format("delta").option("readChangeFeed", "true")
-    reader = reader.option("startingVersion", _first_version(spark, checkpoint, begun.source_version))
+    # What the log has lost is no loss: the target's history says what is due.
+    reader = spark.readStream.format("delta").options(readChangeFeed="true", failOnDataLoss="false")
+    # Not after the newest version, where Delta starts no query.
+    newest = begun.source_version
+    reader = reader.option("startingVersion", newest if first is None else min(first, newest))
     versions = (reader.load(place.text) if place.is_path else reader.table(place.sql)).select("_commit_version")
     batch = _Batch(request=replace(request, overwrite=False), checkpoint=checkpoint)
-    do = _on_server(batch) if is_connect(spark) else lambda df, batch_id: batch.score(spark, df, batch_id)
+    do = _on_server(batch, follow_alias) if is_connect(spark) else _on_driver(batch, copied(spark), pinned)
     writer = versions.writeStream.option("checkpointLocation", checkpoint).foreachBatch(do)
     return (writer.trigger(**trigger) if trigger else writer).start()
 
 
-def _first_version(spark: SparkSession, checkpoint: str, newest: int) -> int:
-    """Where the query's first micro-batch begins or, as the checkpoint says, once ended.
+def _check_trigger(spark: SparkSession, trigger: Mapping[str, Any] | None) -> None:
+    """Before anything is written."""
+    if trigger is None:
+        return
+    try:
+        spark.readStream.format("rate").load().writeStream.trigger(**trigger)
+    except Exception as error:  # of Python, of Spark, or of Java
+        raise ArgumentError(
+            f"trigger is {dict(trigger)}, which Spark doesn't know ({type(error).__name__})", hint=_TRIGGERS
+        ) from None
+    if "continuous" in trigger:
+        raise ArgumentError("trigger is 'continuous', in which Spark has no micro-batches", hint=_TRIGGERS)
 
-    It begins with the newest version, which is scored already, because Delta starts no query after it. It has to stay
-    there: where a query begins again, Spark plans its last micro-batch once more, which may be the first.
+
+def _first_version(spark: SparkSession, source: Table, checkpoint: str) -> int | None:
+    """The version that the query's first micro-batch ended with, or None where there was none.
+
+    A query has to begin no later when it is started again: Spark plans its last micro-batch once more, which may be the
+    first.
     """
     from pyspark.errors import AnalysisException
 
+    found = detail(spark, source)
+    if found is not None and found.properties.get(feed.ENABLED, "").lower() != "true":
+        raise FeedError(
+            f"the source {source.text!r} records no changes, which a stream reads",
+            hint=f"ALTER TABLE {source.sql} SET TBLPROPERTIES ({feed.ENABLED} = true)",
+        )
     try:
         lines = spark.read.text(f"{checkpoint}/offsets/0", wholetext=True).collect()
     except AnalysisException as error:
         if condition(error).startswith("PATH_NOT_FOUND"):
-            return newest
+            return None
         raise
-    return int(json.loads(lines[0][0].splitlines()[-1])["reservoirVersion"])
+    offset = json.loads(lines[0][0].splitlines()[-1])
+    if found is not None and offset["reservoirId"] != found.id:
+        raise ArgumentError(
+            f"the checkpoint {checkpoint!r} is of another source than {source.text!r}",
+            hint="delete it, nothing is lost by that; or give the query a checkpoint of its own",
+        )
+    return int(offset["reservoirVersion"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +178,13 @@ class _Batch:
     request: Request
     checkpoint: str
 
-    def score(self, spark: SparkSession, df: DataFrame, batch_id: int) -> None:
+    def score(self, spark: SparkSession, df: DataFrame, batch_id: int, pinned: PinnedModel | None) -> None:
         """Bring the target up to the source's newest version, whichever the micro-batch ends with."""
         (metadata,) = spark.read.text(f"{self.checkpoint}/metadata").collect()
         request = replace(self.request, query_id=json.loads(metadata[0])["id"], batch_id=batch_id)
         for left in reversed(range(_ATTEMPTS)):
             try:
-                result = attempt.carried_out(spark, request)
+                result = attempt.carried_out(spark, request, pinned)
                 break
             except ConflictError as error:
                 if not left:
@@ -161,12 +194,31 @@ class _Batch:
             df.count()  # else the query's progress would say that it took no rows
 
 
-def _on_server(batch: _Batch) -> Callable[[DataFrame, int], None]:
-    """The same in a Python process of a Spark Connect server, which knows nothing of this one's MLflow."""
-    workspace = tracking.present()
+def _on_driver(batch: _Batch, spark: SparkSession, pinned: PinnedModel | None) -> Callable[[DataFrame, int], None]:
+    """In this process, whose MLflow may be set to another registry meanwhile."""
+    import mlflow
+
+    registry = mlflow.get_registry_uri()
+
+    def do(df: DataFrame, batch_id: int) -> None:
+        if pinned is None and mlflow.get_registry_uri() != registry:
+            raise ArgumentError(
+                f"MLflow is set to another registry than {masked(registry)!r}, in which the query follows an alias",
+                hint="stop() the query before configure() or restore(); or follow_alias=False",
+            )
+        batch.score(spark, df, batch_id, pinned)
+
+    return do
+
+
+def _on_server(batch: _Batch, follow_alias: bool) -> Callable[[DataFrame, int], None]:
+    """In a Python process of a Spark Connect server, which knows nothing of this one's MLflow."""
+    workspace, held = tracking.present(), dict[str, PinnedModel]()
 
     def do(df: DataFrame, batch_id: int) -> None:
         with tracking.configure(df.sparkSession, workspace, autolog=False):
-            batch.score(df.sparkSession, df, batch_id)
+            if not follow_alias and not held:
+                held["model"] = pin(batch.request.model)
+            batch.score(df.sparkSession, df, batch_id, held.get("model"))
 
     return do

@@ -13,7 +13,7 @@ from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableEr
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_ORDERED = {"tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "date", "timestamp", "timestamp_ntz"}
+_ORDERED = {"tinyint", "smallint", "int", "bigint", "decimal", "date", "timestamp", "timestamp_ntz"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +191,19 @@ def _commit(version: int, operation: str, metadata: str | None, metrics: Mapping
 
 
 def read(spark: SparkSession, table: Table, version: int) -> DataFrame:
-    """One version of the table, whatever is written to it meanwhile."""
-    return spark.sql(f"SELECT * FROM {table.sql} VERSION AS OF {int(version)}")
+    """One version of the table, whatever is written to it meanwhile.
+
+    Raises:
+        TableError: its log doesn't reach back so far.
+    """
+    from pyspark.errors import AnalysisException
+
+    try:
+        df = spark.sql(f"SELECT * FROM {table.sql} VERSION AS OF {int(version)}")
+        df.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
+        return df
+    except AnalysisException as error:
+        raise TableError(f"version {version} of {table.text!r} can't be read ({condition(error)})") from None
 
 
 def replace(df: DataFrame, table: Table, stamp: Stamp, *, exists: bool, schema: str) -> None:
@@ -233,7 +244,15 @@ def append(df: DataFrame, table: Table, stamp: Stamp) -> None:
 
 
 def merge(
-    df: DataFrame, table: Table, stamp: Stamp, *, key: Sequence[str], new: str, deleted: str, failing: Mapping[str, str]
+    df: DataFrame,
+    table: Table,
+    stamp: Stamp,
+    *,
+    key: Sequence[str],
+    new: str,
+    deleted: str,
+    failing: Mapping[str, str],
+    insert: bool,
 ) -> None:
     """Insert, update and delete rows by key in one commit; the table gets the DataFrame's new columns.
 
@@ -246,12 +265,17 @@ def merge(
         new: boolean column that says that the key isn't in the table; where it is, the query fails.
         deleted: boolean column that says that the key's row goes.
         failing: a column of texts, and the text that the query fails with.
+        insert: whether keys that the table lacks are inserted.
     """
     spark, view = df.sparkSession, "aml_spark_changes"
     columns = [quoted(name) for name in df.columns if name not in (new, deleted)]
     ((text_column, text),) = failing.items()
     # Not as a condition: those are asked of rows that match nothing, too.
     raised = f"{quoted(text_column)} = CAST(raise_error('{text}') AS STRING)"
+    inserted = (
+        f"WHEN NOT MATCHED AND NOT changed.{deleted} "
+        f"THEN INSERT ({', '.join(columns)}) VALUES ({', '.join(f'changed.{name}' for name in columns)})"
+    )
     settings = {
         **stamp.settings(),
         "spark.databricks.delta.merge.materializeSource": "all",
@@ -268,8 +292,7 @@ def merge(
             f"WHEN MATCHED AND changed.{new} THEN UPDATE SET {raised} "
             f"WHEN MATCHED AND changed.{deleted} THEN DELETE "
             f"WHEN MATCHED THEN UPDATE SET {', '.join(f'{name} = changed.{name}' for name in columns)} "
-            f"WHEN NOT MATCHED AND NOT changed.{deleted} "
-            f"THEN INSERT ({', '.join(columns)}) VALUES ({', '.join(f'changed.{name}' for name in columns)})"
+            + (inserted if insert else "")
         )
     finally:
         for name in settings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import logging
 import os
 import random
@@ -78,6 +79,10 @@ def operations(jobs: Jobs, chance: random.Random) -> dict[str, Callable[[], None
     def move() -> None:
         jobs.version = 3 - jobs.version
 
+    def backfill() -> None:
+        with contextlib.suppress(aml_spark.TargetError):  # where others were at the target
+            aml_spark.backfill(flow.spark, target=flow.target, where=f"id % 3 = {chance.randrange(3)}")
+
     return {
         "change rows": jobs.change,
         "change more rows": jobs.change,
@@ -91,18 +96,20 @@ def operations(jobs: Jobs, chance: random.Random) -> dict[str, Callable[[], None
         "delete from target": lambda: flow.sql(f"DELETE FROM TARGET WHERE id % 5 = {chance.randrange(5)}"),
         "double a row of target": lambda: flow.sql("INSERT INTO TARGET SELECT * FROM TARGET ORDER BY id LIMIT 1"),
         "another model": move,
+        "backfill": backfill,
     }
 
 
 def attempt(jobs: Jobs, chance: random.Random) -> str:
-    """A job in processes of its own, killed at any moment; or none."""
-    if chance.random() < 0.2:
+    """A job or a query in processes of its own, killed at any moment; or none."""
+    kind = chance.choice(["no", "job", "job", "query"])
+    if kind == "no":
         return "no job beforehand"
-    with jobs.process() as (process, _):
-        process.join(chance.uniform(2, 20))
+    with jobs.process(checkpoint=jobs.checkpoint if kind == "query" else None) as (process, _):
+        process.join(chance.uniform(2, 25))
         ended = process.exitcode
     assert ended in (None, 0), jobs.words()
-    return "job killed" if ended is None else "job ended"
+    return f"{kind} killed" if ended is None else f"{kind} ended"
 
 
 if __name__ == "__main__":

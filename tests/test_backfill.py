@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from jobs import Flow
 from models import register_sum
@@ -44,9 +43,11 @@ def test_rows_that_an_older_model_scored_are_scored_again_once(flow: Flow) -> No
     followed = flow.score(model, **given)
     assert (followed.scope, followed.deleted) == ("changes", 1)
     named = aml_spark.backfill(flow.spark, target=flow.target, where="true", name="all of 2")
-    assert aml_spark.lineage(flow.spark, flow.target)[0].backfill_id == "all of 2"
+    assert aml_spark.lineage(flow.spark, flow.target)[0].backfill == "all of 2"
     again = aml_spark.backfill(flow.spark, target=flow.target, where="true", name="all of 2")
     assert (again.skipped, again.target_version, again.rows) == (True, named.target_version, 0)
+    with pytest.raises(aml_spark.ArgumentError, match="the backfill of that name had"):
+        aml_spark.backfill(flow.spark, target=flow.target, where="id = 1", name="all of 2")
     assert flow.rows() == flow.expected(0.5, "x < 1000")
 
 
@@ -68,6 +69,23 @@ def test_rows_that_changed_since_a_version_and_another_model(flow: Flow) -> None
     assert flow.rows() == flow.expected(0.5)
 
 
+def test_a_source_without_feed_and_with_keys_that_are_none(flow: Flow) -> None:
+    flow.make(properties={})
+    model = f"models:/plain/{register_sum('plain')}"
+    flow.score(model, on_missing_feed="diff")
+    flow.sql("UPDATE TARGET SET model_version = '0'", "RESTORE TABLE TARGET TO VERSION AS OF 0")
+    with pytest.raises(aml_spark.TargetError, match="others changed rows of it since"):
+        aml_spark.backfill(flow.spark, target=flow.target, where="id = 1")
+    flow.score(model, on_missing_feed="diff")
+    assert aml_spark.backfill(flow.spark, target=flow.target, where="id = 1").rows == 1
+    flow.sql("INSERT INTO SOURCE VALUES (1, 100, 1)")
+    given = {"model": model, "source": flow.source, "target": flow.target, "key": ["id"]}
+    aml_spark.score(flow.spark, **given, overwrite=True)  # asks no key whether it is one
+    with pytest.raises(aml_spark.SchemaError, match="doesn't identify a row"):
+        aml_spark.backfill(flow.spark, target=flow.target, where="x = 100")
+    assert len(flow.rows()) == 21
+
+
 def test_what_can_not_be_known_is_refused(flow: Flow) -> None:
     flow.make()
     model = f"models:/asked/{register_sum('asked')}"
@@ -77,19 +95,18 @@ def test_what_can_not_be_known_is_refused(flow: Flow) -> None:
         aml_spark.backfill(flow.spark, target=flow.target, where="true")
     with pytest.raises(aml_spark.TargetError, match="nothing in its history says that score"):
         aml_spark.backfill(flow.spark, target=flow.source, where="true")
-    flow.score(model, key=None, params={"x": np.arange(3)})
-    with pytest.raises(aml_spark.TargetError, match="doesn't tell all of params=\\['x'\\]"):
-        aml_spark.backfill(flow.spark, target=flow.target, where="true")
-    flow.score(model, key=None, overwrite=True)
+    flow.score(model, key=None)
     with pytest.raises(aml_spark.TargetError, match="scored without a key"):
         aml_spark.backfill(flow.spark, target=flow.target, where="true")
     flow.score(model, overwrite=True)
     other = f"models:/another/{register_sum('another')}"
-    with pytest.raises(aml_spark.ArgumentError, match="is scored with versions of 'asked'"):
+    with pytest.raises(aml_spark.ArgumentError, match="model='asked' then, 'another' now"):
         aml_spark.backfill(flow.spark, target=flow.target, model=other, where="true")
+    with pytest.raises(aml_spark.ArgumentError, match=r"from_version is 1; .* holds version 0 of its source"):
+        aml_spark.backfill(flow.spark, target=flow.target, from_version=1)
     with pytest.raises(aml_spark.SchemaError, match="isn't a condition on the columns"):
         aml_spark.backfill(flow.spark, target=flow.target, where="nothing = 1")
     flow.sql("DELETE FROM TARGET WHERE id = 1")
     with pytest.raises(aml_spark.TargetError, match="others changed rows of it since"):
         aml_spark.backfill(flow.spark, target=flow.target, where="true")
-    assert flow.commits() == 4
+    assert flow.commits() == 3

@@ -358,3 +358,26 @@ def test_choices_that_cant_be_meant_are_refused(flow: Flow) -> None:
             flow.score(model, **more)
     with pytest.raises(aml_spark.TableNotFoundError, match="doesn't exist"):
         aml_spark.lineage(flow.spark, flow.target)
+
+
+def test_keys_of_any_kind_are_found_and_texts_stay_out_of_the_history(flow: Flow) -> None:
+    flow.spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")  # where an hour of that night comes twice
+    try:
+        flow.sql(
+            "CREATE TABLE SOURCE USING delta TBLPROPERTIES (delta.enableChangeDataFeed = true) AS SELECT int(-id) n, "
+            "CAST(id / 3 AS decimal(30, 7)) d, timestamp'2026-10-25 00:00:00Z' + make_dt_interval(0, 0, 30 * id) t, "
+            "timestamp_ntz'9998-12-31 00:00:00' + make_dt_interval(id) z, date_add('9998-12-30', int(id)) day, "
+            "concat('somebody', id) `the name`, double(id) x, double(0) y FROM range(0, 12, 1, 1)"
+        )
+        model, key = f"models:/keyed/{register_sum('keyed')}", ["n", "d", "t", "z", "day", "the name"]
+        flow.score(model, key=key)
+        flow.sql("UPDATE SOURCE SET y = 1 WHERE x IN (1, 2, 3)", "DELETE FROM SOURCE WHERE x = 4")
+        followed = flow.score(model, key=key)
+        assert (followed.scope, followed.rows, followed.deleted) == ("changes", 3, 1)
+        rights = flow.spark.sql(f"SELECT n, t, x + y FROM delta.`{flow.source}`").collect()
+        assert flow.rows("n, t, prediction") == sorted((tuple(row) for row in rights), key=str)
+        told = flow.spark.sql(f"DESCRIBE HISTORY delta.`{flow.target}` LIMIT 1").collect()[0]["operationParameters"]
+        assert "BETWEEN" in told["predicate"] or ">=" in told["predicate"]
+        assert "somebody" not in str(told)
+    finally:
+        flow.spark.conf.unset("spark.sql.session.timeZone")

@@ -100,7 +100,7 @@ def test_the_notebook_of_changes_runs_from_its_first_cell_to_its_last(spark: Spa
     names = _run_notebook(tmp_path, name="02_incremental_scoring.ipynb")
     assert [names[one].scope for one in ("first", "second", "third")] == ["all", "changes", "all"]
     assert names["second"].rows < names["first"].rows / 10
-    assert names["told"]["version"].tolist() == [2, 1, 0]
+    assert names["told"]["scope"].tolist() == ["changes", "all", "changes", "all"]
 
 
 def test_the_notebook_goes_to_another_workspace_by_three_lines(

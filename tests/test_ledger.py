@@ -53,6 +53,21 @@ def test_an_entry_survives_json() -> None:
     assert Entry.from_json(A.to_json()) == A
 
 
+def test_an_entry_whose_spec_is_none_is_not_ours() -> None:
+    assert Entry.from_json(A.to_json().replace('{"where": null}', '"a digest"')) is None
+
+
+@pytest.mark.parametrize(
+    ("based_on", "oldest", "suffices"), [(None, 7, True), (7, 7, True), (6, 7, False), (None, 9, False)]
+)
+def test_the_newest_commits_suffice_where_ours_and_what_it_was_based_on_are_among_them(
+    based_on: int | None, oldest: int, suffices: bool
+) -> None:
+    ours = _commit(8, "MERGE", replace(A, based_on=based_on))
+    commits = [_commit(10), _commit(9), ours, _commit(7)]
+    assert Ledger.suffices([one for one in commits if one.version >= oldest]) is suffices
+
+
 def test_an_entry_of_an_unregistered_model_survives_json() -> None:
     entry = replace(A, model=None, model_version=None, run_id=None)
     assert Entry.from_json(entry.to_json()) == entry

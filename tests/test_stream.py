@@ -93,6 +93,7 @@ def test_a_query_starts_again_from_its_checkpoint_without_it_and_takes_turns_wit
     stream.make()
     model = f"models:/restarted/{register_sum('restarted')}"
     stream.follow(model)
+    assert stream.follow(model).exception() is None  # nothing changed, and there was one micro-batch only
     stream.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3", "DELETE FROM SOURCE WHERE id = 4")
     stream.follow(model)
     assert stream.rows() == stream.expected()
@@ -197,7 +198,17 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_written(stream: Str
         stream.start(f"models:/refused/{version}", follow_alias=True)
     with pytest.raises(aml_spark.ArgumentError, match=r"trigger is \{'never': True\}, which Spark doesn't know"):
         stream.start(f"models:/refused/{version}", trigger={"never": True})
+    with pytest.raises(aml_spark.ArgumentError, match="in which Spark has no micro-batches"):
+        stream.start(f"models:/refused/{version}", trigger={"continuous": "1 second"})
     with pytest.raises(aml_spark.ModelNotFoundError):
         stream.start("models:/refused/7")
+    offset = Path(stream.checkpoint, "offsets", "0")
+    offset.parent.mkdir(parents=True)
+    offset.write_text('v1\n{}\n{"reservoirId": "another", "reservoirVersion": 1}')
+    with pytest.raises(aml_spark.ArgumentError, match="is of another source"):
+        stream.start(f"models:/refused/{version}")
+    stream.sql("ALTER TABLE SOURCE UNSET TBLPROPERTIES (delta.enableChangeDataFeed)")
+    with pytest.raises(aml_spark.FeedError, match="records no changes, which a stream reads"):
+        stream.start(f"models:/refused/{version}", on_missing_feed="rescore")
     assert not Path(stream.target).exists()
     assert mlflow.MlflowClient().get_model_version("refused", version).tags == {}

@@ -1,8 +1,9 @@
 """What scoring the changes of a table costs beside scoring all of it.
 
-    python tests/benchmarks/changes.py [--rows 4000000] [--shares 0.001 0.01 0.1] [--picture FILE] [--json FILE]
+    python tests/benchmarks/changes.py [--rows 4000000] [--trees 1000 100] [--shares 0.001 0.01 0.1]
+        [--picture FILE] [--json FILE]
 
-A table of 20 doubles, scored by a LightGBM model of 100 trees. Then a share of the rows changes, at the end of the
+A table of 20 doubles, scored by LightGBM models of so many trees. Then a share of the rows changes, at the end of the
 table (as where it grows or its newest rows are corrected) or scattered over it, and both ways are timed, the changes
 first. Both targets are the same afterwards, which is checked. Ratios are of one run; times are this machine's.
 """
@@ -36,6 +37,7 @@ def main() -> None:
     """Compare the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=4_000_000)
+    parser.add_argument("--trees", type=int, nargs="+", default=[1000, 100])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.001, 0.01, 0.1])
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path)
@@ -48,7 +50,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = aml_spark.Workspace.local(Path(folder, "mlworkspace"))
         with aml_spark.configure(spark, place, experiment="benchmark", autolog=False):
-            results = measured(spark, folder, asked.rows, asked.shares)
+            make_source(spark, f"{folder}/source", asked.rows)
+            results = []
+            for trees in asked.trees:
+                print(f"\n{trees} trees", flush=True)
+                results += measured(spark, folder, asked.rows, asked.shares, trees)
     spark.stop()
     if asked.json:
         asked.json.write_text(json.dumps({**told, "results": results}, indent=2))
@@ -56,25 +62,30 @@ def main() -> None:
         draw(results, asked.picture)
 
 
-def register() -> str:
-    """A model of 100 trees; gives its address."""
-    data = pd.DataFrame(np.random.default_rng(0).normal(size=(5_000, len(COLUMNS))), columns=COLUMNS)
-    model = lightgbm.LGBMRegressor(n_estimators=100, verbose=-1, n_jobs=1).fit(data, data.sum(axis=1))
-    with mlflow.start_run():
-        info = mlflow.lightgbm.log_model(model, name="model", signature=infer_signature(data, model.predict(data)))
-    return f"models:/changes/{mlflow.register_model(info.model_uri, 'changes').version}"
-
-
-def measured(spark: SparkSession, folder: str, rows: int, shares: list[float]) -> list[dict[str, Any]]:
-    """Seconds of both ways for each share and place of the changes."""
-    source, targets = f"{folder}/source", {mode: f"{folder}/{mode}" for mode in ("changes", "all")}
+def make_source(spark: SparkSession, source: str, rows: int) -> None:
+    """A table with a feed; targets that are made later have deletion vectors."""
     numbers = ", ".join(f"randn({number}) AS {name}" for number, name in enumerate(COLUMNS))
     spark.sql(
         f"CREATE TABLE delta.`{source}` USING delta TBLPROPERTIES (delta.enableChangeDataFeed = true) "
         f"AS SELECT id, {numbers} FROM range(0, {rows}, 1, 16)"
     )
     spark.conf.set("spark.databricks.delta.properties.defaults.enableDeletionVectors", "true")
-    model = register()
+
+
+def register(trees: int) -> str:
+    """A model of so many trees; gives its address."""
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(5_000, len(COLUMNS))), columns=COLUMNS)
+    model = lightgbm.LGBMRegressor(n_estimators=trees, verbose=-1, n_jobs=1).fit(data, data.sum(axis=1))
+    with mlflow.start_run():
+        info = mlflow.lightgbm.log_model(model, name="model", signature=infer_signature(data, model.predict(data)))
+    return f"models:/changes-{trees}/{mlflow.register_model(info.model_uri, f'changes-{trees}').version}"
+
+
+def measured(spark: SparkSession, folder: str, rows: int, shares: list[float], trees: int) -> list[dict[str, Any]]:
+    """Seconds of both ways for each share and place of the changes."""
+    source = f"{folder}/source"
+    targets = {mode: f"{folder}/{mode}-{trees}" for mode in ("changes", "all")}
+    model = register(trees)
 
     def score(mode: str) -> tuple[float, aml_spark.ScoreResult]:
         start = time.perf_counter()
@@ -83,11 +94,9 @@ def measured(spark: SparkSession, folder: str, rows: int, shares: list[float]) -
         )
         return time.perf_counter() - start, result
 
-    for mode in targets:
-        score(mode)
+    score("changes")  # the whole, for the first time
     spark.sql(f"UPDATE delta.`{source}` SET x0 = x0 + 1 WHERE id < 100")
-    for mode in targets:
-        score(mode)  # warm
+    score("changes")  # warm
     results = []
     print(f"{'share':>6} {'where':>9} {'changes':>8} {'all':>8} {'times faster':>12}", flush=True)
     for where in ("the end", "scattered"):
@@ -97,12 +106,12 @@ def measured(spark: SparkSession, folder: str, rows: int, shares: list[float]) -
             spark.sql(f"UPDATE delta.`{source}` SET x0 = x0 + 1 WHERE {chosen}")
             seconds, result = score("changes")
             whole, _ = score("all")
-            assert result.rows == round(rows * share), result
-            assert result.scope == "changes"
+            assert (result.scope, result.rows) == ("changes", round(rows * share)), result
             first, second = (f"SELECT id, x0, prediction FROM delta.`{target}`" for target in targets.values())
             for one, other in ((first, second), (second, first)):
                 assert not spark.sql(f"{one} EXCEPT ALL {other}").head(1), "the two differ"
-            results.append({"where": where, "share": share, "changes": seconds, "all": whole, "ratio": whole / seconds})
+            told = {"trees": trees, "where": where, "share": share}
+            results.append({**told, "changes": seconds, "all": whole, "ratio": whole / seconds})
             print(f"{share:>6.1%} {where:>9} {seconds:>8.1f} {whole:>8.1f} {whole / seconds:>12.1f}", flush=True)
     seconds, result = score("changes")
     assert result.skipped
@@ -116,14 +125,16 @@ def draw(results: list[dict[str, Any]], picture: Path) -> None:
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()
-    for where, color in (("the end", "#d97706"), ("scattered", "#1f2937")):
-        found = [one for one in results if one["where"] == where]
-        costs = [100 / one["ratio"] for one in found]
-        axis.plot([100 * one["share"] for one in found], costs, marker="o", label=where, color=color)
+    colors = {"the end": "#d97706", "scattered": "#1f2937"}
+    for trees, style in zip(sorted({one["trees"] for one in results}), (":", "-"), strict=False):
+        for where, color in colors.items():
+            found = [one for one in results if (one["where"], one["trees"]) == (where, trees)]
+            shares, costs = [100 * one["share"] for one in found], [100 / one["ratio"] for one in found]
+            axis.plot(shares, costs, style, marker="o", label=f"{trees} trees, {where}", color=color)
     axis.axhline(100, color="#6b7280", linewidth=1, linestyle="--")
     axis.set(xscale="log", xlabel="rows that changed, %", ylabel="cost, % of scoring all", title="mode='changes'")
     axis.set_ylim(bottom=0)
-    axis.legend(title="changes at", frameon=False)
+    axis.legend(title="model, and where rows changed", frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture)
 
