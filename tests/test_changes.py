@@ -367,9 +367,9 @@ def test_keys_of_any_kind_are_found_and_texts_stay_out_of_the_history(flow: Flow
             "CREATE TABLE SOURCE USING delta TBLPROPERTIES (delta.enableChangeDataFeed = true) AS SELECT int(-id) n, "
             "CAST(id / 3 AS decimal(30, 7)) d, timestamp'2026-10-25 00:00:00Z' + make_dt_interval(0, 0, 30 * id) t, "
             "timestamp_ntz'9998-12-31 00:00:00' + make_dt_interval(id) z, date_add('9998-12-30', int(id)) day, "
-            "concat('somebody', id) `the name`, double(id) x, double(0) y FROM range(0, 12, 1, 1)"
+            "concat('somebody', id) person, double(id) x, double(0) y FROM range(0, 12, 1, 1)"
         )
-        model, key = f"models:/keyed/{register_sum('keyed')}", ["n", "d", "t", "z", "day", "the name"]
+        model, key = f"models:/keyed/{register_sum('keyed')}", ["n", "d", "t", "z", "day", "person"]
         flow.score(model, key=key)
         flow.sql("UPDATE SOURCE SET y = 1 WHERE x IN (1, 2, 3)", "DELETE FROM SOURCE WHERE x = 4")
         followed = flow.score(model, key=key)
