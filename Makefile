@@ -14,16 +14,18 @@ export PYTHONDONTWRITEBYTECODE :=
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
 DOCUMENTS := tests/test_documents.py
 SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py tests/test_flavors.py
-CHANGES := tests/test_changes.py tests/test_feed.py tests/test_kills.py tests/test_stream.py tests/test_backfill.py
+CHANGES := tests/test_changes.py tests/test_feed.py tests/test_backfill.py
+STREAMS := tests/test_kills.py tests/test_stream.py
 AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)
 ARGUMENTS_changes := --spark local $(CHANGES)
+ARGUMENTS_streams := --spark local $(STREAMS)
 ARGUMENTS_azure := --spark local $(AZURE)
-ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(AZURE))
+ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(AZURE))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-documents tests-changes tests-azure tests-scoring tests-local tests-cluster tests-connect
+SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-azure tests-local tests-cluster
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean java jars uv
 
@@ -46,7 +48,7 @@ tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in five, longest first, so that no job outlasts the others by much.
+# is in six, longest first, so that no job outlasts the others by much.
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
