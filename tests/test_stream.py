@@ -61,6 +61,7 @@ def _wait_for(jobs: Jobs, query: StreamingQuery) -> None:
 
 
 @pytest.mark.connect
+@pytest.mark.oldest
 def test_a_query_follows_the_source_and_the_alias_and_lineage_tells_the_micro_batches(stream: Stream) -> None:
     stream.make()
     register_sum("stream", alias="champion")

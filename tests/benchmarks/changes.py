@@ -132,10 +132,12 @@ def draw(results: list[dict[str, Any]], picture: Path) -> None:
     for trees, style in zip(sorted({one["trees"] for one in results}), (":", "-"), strict=False):
         for where, color in colors.items():
             found = [one for one in results if (one["where"], one["trees"]) == (where, trees)]
-            shares, costs = [100 * one["share"] for one in found], [100 / one["ratio"] for one in found]
-            axis.plot(shares, costs, style, marker="o", label=f"{trees} trees, {where}", color=color)
+            places, costs = [100 * one["share"] for one in found], [100 / one["ratio"] for one in found]
+            axis.plot(places, costs, style, marker="o", label=f"{trees} trees, {where}", color=color)
     axis.axhline(100, color="#6b7280", linewidth=1, linestyle="--")
     axis.set(xscale="log", xlabel="rows that changed, %", ylabel="cost, % of scoring all", title="mode='changes'")
+    shares = sorted({100 * one["share"] for one in results})
+    axis.set_xticks(shares, [f"{share:g}" for share in shares])
     axis.set_ylim(bottom=0)
     axis.legend(title="model, and where rows changed", frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
