@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import __version__, feed, frame, history, rejects, table
-from aml_spark.errors import ArgumentError, FeedError, TableNotFoundError, TargetError
+from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError
 from aml_spark.job import Job, committed, write_again, write_all, write_changes
 from aml_spark.ledger import Due, Entry, Ledger
 from aml_spark.model import PinnedModel, pin
@@ -162,12 +162,8 @@ def _source(spark: SparkSession, request: Request) -> Detail:
         if not 0 <= version <= found.version:
             raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {found.version}")
         found = replace(found, version=version)
-    needs_feed = request.by_changes and request.on_missing_feed == "raise"
-    if needs_feed and found.properties.get(feed.ENABLED, "").lower() != "true":
-        raise FeedError(
-            f"the source {source.text!r} records no changes, which mode='changes' reads",
-            hint=f"ALTER TABLE {source.sql} SET TBLPROPERTIES ({feed.ENABLED} = true); or on_missing_feed='diff'",
-        )
+    if request.by_changes and request.on_missing_feed == "raise":
+        feed.check_recorded(source, found, "mode='changes'", "; or on_missing_feed='diff'")
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aml_spark.table import Table, condition, quoted
+from aml_spark.errors import FeedError
+from aml_spark.table import Detail, Table, condition, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -44,6 +45,25 @@ def changes(spark: SparkSession, table: Table, first: int, last: int) -> DataFra
     reader = spark.read.format("delta").option("readChangeFeed", "true")
     reader = reader.option("startingVersion", first).option("endingVersion", last)
     return reader.load(table.text) if table.is_path else reader.table(table.sql)
+
+
+def check_recorded(table: Table, found: Detail, reader: str, instead: str = "") -> None:
+    """Whether a table records a feed.
+
+    Args:
+        table: the table.
+        found: what Delta says of it.
+        reader: who reads the feed, for the error.
+        instead: what else may be done, for its hint.
+
+    Raises:
+        FeedError: it doesn't.
+    """
+    if found.properties.get(ENABLED, "").lower() != "true":
+        raise FeedError(
+            f"the source {table.text!r} records no changes, which {reader} reads",
+            hint=f"ALTER TABLE {table.sql} SET TBLPROPERTIES ({ENABLED} = true){instead}",
+        )
 
 
 def narrowed(feed: DataFrame, columns: Sequence[str]) -> DataFrame:

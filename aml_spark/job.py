@@ -97,8 +97,7 @@ def write_changes(job: Job, due: Due, has: Entry) -> tuple[Job, Due, int]:
         with _session(job) as own:
             return job, Due(scope="changes", reason=reason), _merge(job, own, _different(job, own))
     job = replace(job, entry=replace(job.entry, scope="all", mixed=False))
-    df = frame.selected(table.read(job.spark, job.source, job.entry.source_version), job.request.where, job.source.text)
-    return job, Due(scope="all", reason=reason), write_all(job, df)
+    return job, Due(scope="all", reason=reason), write_all(job, _rows(job, job.spark))
 
 
 def write_again(job: Job, where: str | None, from_version: int | None) -> int:
@@ -112,15 +111,20 @@ def write_again(job: Job, where: str | None, from_version: int | None) -> int:
     from pyspark.sql import functions as F
 
     with _session(job) as own:
-        df = frame.selected(table.read(own, job.source, job.entry.source_version), job.request.where, job.source.text)
-        whole = df
-        _watch(job, lambda: _check_key(job, whole), own)
-        df = frame.selected(df, where, job.source.text)
+        rows = _rows(job, own)
+        _watch(job, lambda: _check_key(job, rows), own)
+        df = frame.selected(rows, where, job.source.text)
         if from_version is not None:
             with _translated(job):
                 keys, on = _to_join(job, feed.changes(own, job.source, from_version, job.entry.source_version), job.key)
                 df = df.join(keys, on, "left_semi")
         return _merge(job, own, df.withColumns({feed.NEW: F.lit(False), feed.DELETED: F.lit(False)}))
+
+
+def _rows(job: Job, spark: SparkSession) -> DataFrame:
+    """What is scored where the whole is."""
+    df = table.read(spark, job.source, job.entry.source_version)
+    return frame.selected(df, job.request.where, job.source.text)
 
 
 def _session(job: Job) -> contextlib.AbstractContextManager[SparkSession]:
@@ -150,7 +154,7 @@ def _different(job: Job, own: SparkSession) -> DataFrame:
     """What comparing the source with the target says."""
     from pyspark.sql import functions as F
 
-    df = frame.selected(table.read(own, job.source, job.entry.source_version), job.request.where, job.source.text)
+    df = _rows(job, own)
     schema = job.pinned.metadata.get_input_schema()
     needed = schema.input_names() if schema is not None and schema.has_input_names() else df.columns
     hidden = [name for name in needed if name in df.columns and name not in job.kept]

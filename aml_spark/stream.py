@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import attempt, feed, tracking
 from aml_spark.addresses import masked
-from aml_spark.errors import ArgumentError, ConflictError, FeedError
+from aml_spark.errors import ArgumentError, ConflictError
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
 from aml_spark.session import copied, is_connect
-from aml_spark.table import Table, condition, detail
+from aml_spark.table import Detail, Table, condition, detail
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -108,9 +108,11 @@ def score_stream(
         on_missing_feed=on_missing_feed,
         overwrite=overwrite,
     )
-    first = _first_version(spark, Table.of(source), checkpoint)
+    place, first = Table.of(source), None
+    if found := detail(spark, place):
+        feed.check_recorded(place, found, "a stream")
+        first = _first_version(spark, place, found, checkpoint)
     begun = attempt.carried_out(spark, request, pinned)
-    place = Table.of(source)
     # What the log has lost is no loss: the target's history says what is due.
     reader = spark.readStream.format("delta").options(readChangeFeed="true", failOnDataLoss="false")
     # Not after the newest version, where Delta starts no query.
@@ -137,7 +139,7 @@ def _check_trigger(spark: SparkSession, trigger: Mapping[str, Any] | None) -> No
         raise ArgumentError("trigger is 'continuous', in which Spark has no micro-batches", hint=_TRIGGERS)
 
 
-def _first_version(spark: SparkSession, source: Table, checkpoint: str) -> int | None:
+def _first_version(spark: SparkSession, source: Table, found: Detail, checkpoint: str) -> int | None:
     """The version that the query's first micro-batch ended with, or None where there was none.
 
     A query has to begin no later when it is started again: Spark plans its last micro-batch once more, which may be the
@@ -145,12 +147,6 @@ def _first_version(spark: SparkSession, source: Table, checkpoint: str) -> int |
     """
     from pyspark.errors import AnalysisException
 
-    found = detail(spark, source)
-    if found is not None and found.properties.get(feed.ENABLED, "").lower() != "true":
-        raise FeedError(
-            f"the source {source.text!r} records no changes, which a stream reads",
-            hint=f"ALTER TABLE {source.sql} SET TBLPROPERTIES ({feed.ENABLED} = true)",
-        )
     try:
         lines = spark.read.text(f"{checkpoint}/offsets/0", wholetext=True).collect()
     except AnalysisException as error:
@@ -158,7 +154,7 @@ def _first_version(spark: SparkSession, source: Table, checkpoint: str) -> int |
             return None
         raise
     offset = json.loads(lines[0][0].splitlines()[-1])
-    if found is not None and offset["reservoirId"] != found.id:
+    if offset["reservoirId"] != found.id:
         raise ArgumentError(
             f"the checkpoint {checkpoint!r} is of another source than {source.text!r}",
             hint="delete it, nothing is lost by that; or give the query a checkpoint of its own",

@@ -51,13 +51,18 @@ def stream(spark: SparkSession, tmp_path: Path) -> Iterator[Stream]:
         query.stop()
 
 
-def _wait_for(jobs: Jobs, query: StreamingQuery) -> None:
-    """Until the model is asked."""
+def _in_a_micro_batch(jobs: Jobs) -> StreamingQuery:
+    """A query that has looked at the target, and waits in the model, before it writes, until the gate is there."""
+    query = jobs.stream()
+    jobs.entered.unlink()
+    jobs.gate.unlink()
+    jobs.change()
     end = time.monotonic() + 120
     while not jobs.entered.exists():
         assert query.isActive, str(query.exception())
         assert time.monotonic() < end
         time.sleep(0.1)
+    return query
 
 
 @pytest.mark.connect
@@ -138,11 +143,7 @@ def test_a_micro_batch_that_another_writer_comes_before_begins_again(
 ) -> None:
     jobs = Jobs(spark, tmp_path, workspace, kind)
     jobs.begin()
-    query = jobs.stream()
-    jobs.entered.unlink()
-    jobs.gate.unlink()
-    jobs.change()
-    _wait_for(jobs, query)  # it has looked at the target, and not yet written
+    query = _in_a_micro_batch(jobs)
     if meanwhile == "job":
         assert jobs.run().scope == "changes"
     else:
@@ -178,11 +179,7 @@ def test_stop_waits_for_the_micro_batch(
 ) -> None:
     jobs = Jobs(spark, tmp_path, workspace, kind)
     jobs.begin()
-    query = jobs.stream()
-    jobs.entered.unlink()
-    jobs.gate.unlink()
-    jobs.change()
-    _wait_for(jobs, query)
+    query = _in_a_micro_batch(jobs)
     stopping = threading.Thread(target=query.stop)
     stopping.start()
     time.sleep(1)
