@@ -177,35 +177,48 @@ def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
     """Score what changed and merge or append it; gives the number of rejected rows."""
     from pyspark.sql import functions as F
 
-    flags = [feed.NEW, feed.DELETED] if job.key else []
-    there = changed.where(~F.col(feed.DELETED)) if flags else changed
-    with _translated(job):
-        scored = _predicted(job, own, there, flags)
-        _check_fit(job, scored.drop(*flags), own.sql(f"SELECT * FROM {job.target.sql} LIMIT 0"))
-    with _quarantined(job, scored) as (rows, rejected):
-        if not flags:
+    if not job.key:
+        with _quarantined(job, _scored(job, own, changed)) as (rows, rejected):
             _watch(job, lambda: table.append(rows, job.target, job.stamp), own)
             return rejected
-        gone = changed.where(feed.DELETED)
-        if is_spark_ml(job.pinned):  # whose stages may leave rows out
-            gone = gone.unionByName(_without(job, there, rows).withColumn(feed.DELETED, F.lit(True)))
-        gone = gone.select(*[F.col(table.quoted(name)) for name in [*job.key, *flags]])
-        both = rows.unionByName(gone, allowMissingColumns=True)
-        _watch(
-            job,
-            lambda: table.merge(
-                both,
-                job.target,
-                job.stamp,
-                key=job.key,
-                new=feed.NEW,
-                deleted=feed.DELETED,
-                failing={frame.MODEL_VERSION: feed.DUPLICATE},
-                insert=job.entry.scope == "changes",
-            ),
-            own,
-        )
-    return rejected
+    flags = [feed.NEW, feed.DELETED]
+    there = changed.where(~F.col(feed.DELETED))
+    scored = _scored(job, own, there, flags)
+    with _translated(job):  # read for its keys' bounds, for what is scored and what is gone; Spark knows its size then
+        changed.persist()
+    try:
+        bounds = _watch(job, lambda: table.key_bounds(changed, job.key), own)
+        with _quarantined(job, scored) as (rows, rejected):
+            gone = changed.where(feed.DELETED)
+            if is_spark_ml(job.pinned):  # whose stages may leave rows out
+                gone = gone.unionByName(_without(job, there, rows).withColumn(feed.DELETED, F.lit(True)))
+            gone = gone.select(*[F.col(table.quoted(name)) for name in [*job.key, *flags]])
+            _watch(
+                job,
+                lambda: table.merge(
+                    rows.unionByName(gone, allowMissingColumns=True),
+                    job.target,
+                    job.stamp,
+                    key=job.key,
+                    bounds=bounds,
+                    new=feed.NEW,
+                    deleted=feed.DELETED,
+                    failing={frame.MODEL_VERSION: feed.DUPLICATE},
+                    insert=job.entry.scope == "changes",
+                ),
+                own,
+            )
+            return rejected
+    finally:
+        changed.unpersist()
+
+
+def _scored(job: Job, own: SparkSession, changed: DataFrame, flags: Sequence[str] = ()) -> DataFrame:
+    """Rows that changed with what the target gets of them."""
+    with _translated(job):
+        scored = _predicted(job, own, changed, flags)
+        _check_fit(job, scored.drop(*flags), own.sql(f"SELECT * FROM {job.target.sql} LIMIT 0"))
+        return scored
 
 
 def _predicted(job: Job, spark: SparkSession, df: DataFrame, beside: Sequence[str] = ()) -> DataFrame:

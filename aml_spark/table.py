@@ -249,6 +249,7 @@ def merge(
     stamp: Stamp,
     *,
     key: Sequence[str],
+    bounds: Sequence[str],
     new: str,
     deleted: str,
     failing: Mapping[str, str],
@@ -262,6 +263,7 @@ def merge(
         table: where to.
         stamp: what the commit carries.
         key: columns that identify a row; nulls are equal.
+        bounds: `key_bounds` of rows with the same keys.
         new: boolean column that says that the key isn't in the table; where it is, the query fails.
         deleted: boolean column that says that the key's row goes.
         failing: a column of texts, and the text that the query fails with.
@@ -281,9 +283,8 @@ def merge(
         "spark.databricks.delta.merge.materializeSource": "all",
         "spark.databricks.delta.schema.autoMerge.enabled": "true",
     }
-    df.persist()  # a MERGE reads its rows three times; and of those in the cache Spark knows how few they are
     try:
-        on = [*(f"target.{name} <=> changed.{name}" for name in map(quoted, key)), *_within(df, key)]
+        on = [*(f"target.{name} <=> changed.{name}" for name in map(quoted, key)), *bounds]
         df.createOrReplaceTempView(view)
         for name, value in settings.items():
             spark.conf.set(name, value)
@@ -297,13 +298,19 @@ def merge(
     finally:
         for name in settings:
             spark.conf.unset(name)
-        df.unpersist()
 
 
-def _within(df: DataFrame, key: Sequence[str]) -> list[str]:
+def key_bounds(df: DataFrame, key: Sequence[str]) -> list[str]:
     """Conditions on a target's key that hold for all rows that these match, by which Delta leaves out whole files.
 
     Not of texts: the target's history shows the conditions, and texts may be people's names.
+
+    Args:
+        df: rows that were persisted: they are all computed for this.
+        key: columns that identify a row.
+
+    Returns:
+        SQL on the table `target`.
     """
     from pyspark.sql import functions as F
 
@@ -317,12 +324,12 @@ def _within(df: DataFrame, key: Sequence[str]) -> list[str]:
             asked.append((F.unix_micros(end) if kinds[name] == "timestamp" else end).cast("string"))
         asked.append(F.count_if(column.isNull()))
     _, *told = df.agg(*asked).collect()[0]
-    within = []
+    conditions = []
     for name, least, most, nulls in zip(ordered, told[::3], told[1::3], told[2::3], strict=True):
         if least is not None and not nulls:
             text = "timestamp_micros({})" if kinds[name] == "timestamp" else f"CAST('{{}}' AS {kinds[name]})"
-            within.append(f"target.{quoted(name)} BETWEEN {text.format(least)} AND {text.format(most)}")
-    return within
+            conditions.append(f"target.{quoted(name)} BETWEEN {text.format(least)} AND {text.format(most)}")
+    return conditions
 
 
 def condition(error: BaseException) -> str:

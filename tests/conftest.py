@@ -64,10 +64,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of this process: in one JVM, with two executor processes, or on a Connect server of its own."""
     conf = {
+        **processes.FOR_FEW_ROWS,
         "spark.python.daemon.module": "warm_daemon",
-        # Code for a query over fifty rows takes longer to compile than the query to run.
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     if kind != "local":
@@ -88,7 +86,9 @@ def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark
                 yield session
                 session.stop()
             return
-        master = "local[2]" if kind == "local" else "local-cluster[2,1,1024]"
+        master = "local[2]"
+        if kind == "cluster":  # where each executor shall get rows
+            master, conf = "local-cluster[2,1,1024]", {**conf, "spark.sql.shuffle.partitions": "2"}
         session = aml_spark.get_spark("tests", master=master, conf=conf)
     yield session
     session.stop()

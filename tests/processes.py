@@ -22,8 +22,16 @@ CLASSES = Path(sys.prefix, "spark.jsa")
 QUICK_JAVA = f"{LEAN_JAVA} -XX:SharedArchiveFile={CLASSES}" if CLASSES.exists() else LEAN_JAVA
 # Spark's settings, for jobs of their own, too: otherwise each small table takes fifty tasks for its log alone.
 SETTINGS = {
-    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
     "spark.executor.extraJavaOptions": QUICK_JAVA,
+}
+# Those of the sessions that score tables of twenty rows all the time: a task costs the same, however few there are, and
+# code for such a query takes longer to compile than the query to run.
+FOR_FEW_ROWS = {
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.shuffle.partitions": "1",
 }
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # MLflow's telemetry

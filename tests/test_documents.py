@@ -31,8 +31,9 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(spark: SparkSession) -> None:
-    """Unlike the other tests' few rows, 336,776 are worth the time that it takes to compile code for them."""
+    """Unlike the other tests' few rows, 336,776 are worth more tasks, and the time to compile code for them."""
     spark.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
+    spark.conf.set("spark.sql.shuffle.partitions", "2")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+import processes
+
 import aml_spark
 
 
@@ -33,8 +35,8 @@ def main(master: str, workspace: str, point: str | None, arguments: dict[str, An
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(words, stream)
-    local = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-    spark = aml_spark.get_spark("job", master=master, conf={} if master.startswith("sc://") else local)
+    conf = {} if master.startswith("sc://") else processes.FOR_FEW_ROWS
+    spark = aml_spark.get_spark("job", master=master, conf=conf)
     if point:
         stop_at(point, told)
     with aml_spark.configure(spark, workspace=workspace, experiment="jobs", autolog=False):
