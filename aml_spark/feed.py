@@ -86,7 +86,7 @@ def appended(feed: DataFrame) -> DataFrame:
 
 
 def last_words(feed: DataFrame, key: Sequence[str]) -> DataFrame:
-    """One row for each key that a feed names: its last state, or, where it is gone, the last that it had.
+    """One row for each key that a feed names: its last state, or, where it is gone, only the key.
 
     A key whose rows go 1, 0, 1, 0 … through the versions tells by that whether it was there before. Whatever else
     they do, it stood in two rows at once: the query fails with `DUPLICATE`. So do those that are `NEW`, gone again or
@@ -104,10 +104,12 @@ def last_words(feed: DataFrame, key: Sequence[str]) -> DataFrame:
     columns = [name for name in feed.columns if name not in _OWN]
     by = [F.col(quoted(name)) for name in key]
     step = F.when(F.col(_KIND).isin("insert", "update_postimage"), 1).otherwise(-1)
+    # Of old rows only the key travels on, and half of a feed of updates are those.
+    state = F.struct(*[F.col(quoted(name)).alias(name) for name in columns])
     # In one version the old rows go before the new ones come.
     order = Window.partitionBy(*by).orderBy(_VERSION, "_aml_spark_step")
     counted = feed.withColumn("_aml_spark_step", step).select(
-        F.struct(*[F.col(quoted(name)).alias(name) for name in columns]).alias("_aml_spark_row"),
+        F.when(F.col("_aml_spark_step") == 1, state).alias("_aml_spark_row"),
         *by,
         F.struct(_VERSION, "_aml_spark_step").alias("_aml_spark_when"),
         F.sum("_aml_spark_step")
@@ -122,7 +124,7 @@ def last_words(feed: DataFrame, key: Sequence[str]) -> DataFrame:
     )
     is_key = _or_fail(F.col("_aml_spark_most") - F.col("_aml_spark_least") <= 1, DUPLICATE)
     new, deleted = F.col("_aml_spark_least") == 0, F.col("_aml_spark_last") == F.col("_aml_spark_least")
-    row = [F.col(f"_aml_spark_row.{quoted(name)}").alias(name) for name in columns]
+    row = [F.col(quoted(name) if name in key else f"_aml_spark_row.{quoted(name)}").alias(name) for name in columns]
     return ends.where(is_key).select(*row, new.alias(NEW), deleted.alias(DELETED))
 
 

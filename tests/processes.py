@@ -32,6 +32,7 @@ FOR_FEW_ROWS = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.shuffle.partitions": "1",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",  # VACUUM lists a folder in so many tasks
 }
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",  # MLflow's telemetry

@@ -150,16 +150,24 @@ def test_what_others_do_to_the_target_is_put_right(flow: Flow) -> None:
     model = f"models:/others/{register_sum('others')}"
     flow.make()
     flow.score(model)
-    flow.sql("OPTIMIZE TARGET", "ALTER TABLE TARGET ADD COLUMNS (note STRING)")
+    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 19")
+    flow.score(model)
+    files = set(Path(flow.target).glob("*.parquet"))
+    flow.spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    flow.sql("OPTIMIZE TARGET", "VACUUM TARGET RETAIN 0 HOURS", "ALTER TABLE TARGET ADD COLUMNS (note STRING)")
+    flow.spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+    assert not files <= set(Path(flow.target).glob("*.parquet"))
     assert flow.score(model).skipped
     flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3")
-    assert flow.score(model).scope == "changes"
+    second = flow.score(model)
+    assert second.scope == "changes"
     flow.sql("UPDATE TARGET SET note = 'mine' WHERE id = 1", "DELETE FROM TARGET WHERE id = 9")
+    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 4")
     again = flow.score(model)
     assert (again.scope, again.reason) == ("all", "'DELETE', 'UPDATE' changed the target's rows")
     assert flow.rows() == flow.expected()
     assert flow.rows("id, note")[1] == (1, "mine")
-    flow.sql("RESTORE TABLE TARGET TO VERSION AS OF 0")
+    flow.sql(f"RESTORE TABLE TARGET TO VERSION AS OF {second.target_version}")
     assert flow.score(model).scope == "all"
     assert flow.rows() == flow.expected()
 

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 INSERT, BEFORE, AFTER, DELETE = "insert", "update_preimage", "update_postimage", "delete"
 COLUMNS = "`the id` long, x double, _change_type string, _commit_version long, _commit_timestamp timestamp"
 # What happened to a key, as (kind, version, x), and what is to be said of it: x, NEW, DELETED.
-HISTORIES: list[tuple[list[tuple[str, int, float]], tuple[float, bool, bool]]] = [
+HISTORIES: list[tuple[list[tuple[str, int, float]], tuple[float | None, bool, bool]]] = [
     ([(INSERT, 1, 1.0)], (1.0, True, False)),
-    ([(DELETE, 1, 1.0)], (1.0, False, True)),
+    ([(DELETE, 1, 1.0)], (None, False, True)),
     ([(BEFORE, 1, 1.0), (AFTER, 1, 2.0)], (2.0, False, False)),
     ([(AFTER, 1, 2.0), (BEFORE, 1, 1.0)], (2.0, False, False)),  # a feed has no order within a version
     ([(BEFORE, 1, 1.0), (AFTER, 1, 2.0), (BEFORE, 3, 2.0), (AFTER, 3, 3.0)], (3.0, False, False)),
     ([(INSERT, 1, 1.0), (BEFORE, 2, 1.0), (AFTER, 2, 2.0)], (2.0, True, False)),
-    ([(INSERT, 1, 1.0), (DELETE, 2, 1.0)], (1.0, True, True)),
+    ([(INSERT, 1, 1.0), (DELETE, 2, 1.0)], (None, True, True)),
     ([(DELETE, 1, 1.0), (INSERT, 2, 2.0)], (2.0, False, False)),
     ([(DELETE, 1, 1.0), (INSERT, 1, 1.0)], (1.0, False, False)),  # as an overwrite or RESTORE says it
-    ([(DELETE, 1, 1.0), (INSERT, 2, 2.0), (DELETE, 3, 2.0)], (2.0, False, True)),
-    ([(BEFORE, 4, 1.0)], (1.0, False, True)),  # it became another key, or left the condition
+    ([(DELETE, 1, 1.0), (INSERT, 2, 2.0), (DELETE, 3, 2.0)], (None, False, True)),
+    ([(BEFORE, 4, 1.0)], (None, False, True)),  # it became another key, or left the condition
     ([(AFTER, 4, 1.0)], (1.0, True, False)),
     ([(INSERT, 1, 1.0), (DELETE, 2, 1.0), (INSERT, 10, 5.0)], (5.0, True, False)),
 ]
