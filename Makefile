@@ -16,16 +16,18 @@ DOCUMENTS := tests/test_documents.py
 SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py tests/test_flavors.py
 CHANGES := tests/test_changes.py tests/test_feed.py tests/test_backfill.py
 STREAMS := tests/test_kills.py tests/test_stream.py
+LAKE := tests/test_datalake.py tests/test_files.py tests/test_lake.py
 AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)
 ARGUMENTS_changes := --spark local $(CHANGES)
 ARGUMENTS_streams := --spark local $(STREAMS)
 ARGUMENTS_azure := --spark local $(AZURE)
-ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(AZURE))
+ARGUMENTS_lake := --spark local $(LAKE)
+ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(AZURE))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-azure tests-local tests-cluster
+SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-lake tests-azure tests-local tests-cluster
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean java jars uv
 
@@ -48,7 +50,7 @@ tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in six, longest first, so that no job outlasts the others by much.
+# is in seven, longest first, so that no job outlasts the others by much.
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
@@ -76,7 +78,7 @@ bench: .venv/ready .venv-official/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done
 
 pins: uv
-	$(COMPILE) pyproject.toml --extra demo --extra azure --extra testing --group dev --python-version 3.10 -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra demo --extra azure --extra aml --extra testing --group dev --python-version 3.10 -o requirements/dev.txt
 	$(COMPILE) --group pyproject.toml:oldest --python-version 3.11 -o requirements/oldest.txt
 	$(COMPILE) --group pyproject.toml:official --python-version 3.11 -o requirements/official.txt
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from aml_spark.errors import (
         AmlSparkError as AmlSparkError,
         ArgumentError as ArgumentError,
+        AuthenticationError as AuthenticationError,
         ConflictError as ConflictError,
+        DataLakeError as DataLakeError,
         FeedError as FeedError,
         ModelError as ModelError,
         ModelNotFoundError as ModelNotFoundError,
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "AmlSparkError ArgumentError ConflictError FeedError ModelError ModelNotFoundError SchemaError ScoringError "
-    "SessionError TableError TableNotFoundError TargetError WorkspaceError"
+    "AmlSparkError ArgumentError AuthenticationError ConflictError DataLakeError FeedError ModelError "
+    "ModelNotFoundError SchemaError ScoringError SessionError TableError TableNotFoundError TargetError WorkspaceError"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "errors"),

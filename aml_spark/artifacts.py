@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo, ArtifactCredentialType
 from mlflow.store.artifact.cloud_artifact_repo import CloudArtifactRepository
 
-from aml_spark.blobs import Blob, Signed
+from aml_spark.blobs import Blob, Signed, names
 from aml_spark.service import Service
 
 PATHS_PER_CALL = 50
@@ -122,6 +122,41 @@ class BlobArtifactRepository(CloudArtifactRepository):
         return whole
 
 
+class ContainerArtifactRepository(BlobArtifactRepository):
+    """Files in a container that one signature opens.
+
+    Args:
+        address: of the container.
+        folder: the folder in it.
+        sign: asks for the container's address with a signature.
+    """
+
+    def __init__(self, address: str, folder: str, sign: Callable[[], str]) -> None:
+        super().__init__(address, folder)
+        self._sign = sign
+        self._signed: str | None = None
+
+    def _names(self, prefix: str) -> Iterator[str]:
+        yield from names(Signed(self._known(), self._renewed), prefix)
+
+    def _read_address(self, path: str) -> str:
+        return _below(self._renewed(), path)
+
+    def _known_address(self, path: str) -> str:
+        return _below(self._known(), path)
+
+    def _write_addresses(self, paths: Sequence[str]) -> Mapping[str, str]:
+        signed = self._renewed()
+        return {path: _below(signed, path) for path in paths}
+
+    def _known(self) -> str:
+        return self._signed or self._renewed()
+
+    def _renewed(self) -> str:
+        self._signed = self._sign()
+        return self._signed
+
+
 class AzureMLArtifactRepository(BlobArtifactRepository):
     """Files of a run, or of a model that was uploaded without one.
 
@@ -212,6 +247,11 @@ class _Snapshot(AzureMLArtifactRepository):
 
     def _known_address(self, path: str) -> str:
         return self._known.get(path) or super()._known_address(path)
+
+
+def _below(container: str, path: str) -> str:
+    address, _, signature = container.partition("?")
+    return f"{address.rstrip('/')}/{quote(path)}?{signature}"
 
 
 def _part(name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import __version__, feed, frame, history, rejects, table
+from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError
 from aml_spark.job import Job, committed, write_again, write_all, write_changes
 from aml_spark.ledger import Due, Entry, Ledger
@@ -105,6 +106,7 @@ def scored_again(
         what = "nothing in its history says that" if has is None else "others changed rows of it since"
         raise TargetError(f"what {target!r} holds isn't known: {what} score() wrote it", hint="call score() first")
     request = from_spec(has.spec, has.model_uri if model is None else model, target, params)
+    reach(spark, request.source)
     if not request.key:
         raise TargetError(f"{target!r} was scored without a key, by which rows are found again")
     if from_version is not None and not 0 <= from_version <= has.source_version:

@@ -70,6 +70,10 @@ class Tokens:
         """
         return self.current().token
 
+    def get_token(self, *_scopes: str, **_options: Any) -> Token:
+        """The same, as Azure's clients for Python ask for it."""
+        return self.current()
+
     def current(self) -> Token:
         """The same with its end."""
         if os.getpid() != self._pid:
@@ -108,6 +112,8 @@ class Tokens:
             failed["the token that was lent to this process"] = f"ended at {utc(self.lent.expires_on)}"
         for name, make in _SOURCES.items():
             if name == _INTERACTIVE and not (self.interactive and sys.stdin.isatty()):
+                continue
+            if name == READY_TOKEN and self.scope != SCOPE:  # it is for the workspace
                 continue
             try:
                 if name not in self._credentials:
@@ -190,21 +196,35 @@ def _databricks() -> Any:
 
 
 def _secret_scope() -> Any:
-    scope = os.environ.get(SECRET_SCOPE)
-    if not scope:
-        raise ValueError(f"{SECRET_SCOPE} isn't set")
     from azure.identity import ClientSecretCredential
-    from databricks.sdk.runtime import dbutils
 
+    get = _scope_getter()
     return ClientSecretCredential(
-        *[dbutils.secrets.get(scope, key) for key in ("tenant-id", "client-id", "client-secret")],
-        disable_instance_discovery=_private_cloud(),
+        *[get(key) for key in ("tenant-id", "client-id", "client-secret")],
+        disable_instance_discovery=is_private_cloud(os.environ.get("AZURE_AUTHORITY_HOST", "")),
     )
 
 
-def _private_cloud() -> bool:
-    # A private cloud's authority isn't one that Microsoft's own would vouch for.
-    return urlsplit(os.environ.get("AZURE_AUTHORITY_HOST", "")).hostname not in (None, *_PUBLIC_AUTHORITIES)
+def scope_secret(key: str) -> str | None:
+    """A secret of the Databricks secret scope that `AML_SPARK_SECRET_SCOPE` names; None where either isn't there."""
+    try:
+        return str(_scope_getter()(key))
+    except Exception:  # Java's, where the scope lacks the key
+        return None
+
+
+def _scope_getter() -> Callable[[str], Any]:
+    scope = os.environ.get(SECRET_SCOPE)
+    if not scope:
+        raise ValueError(f"{SECRET_SCOPE} isn't set")
+    from databricks.sdk.runtime import dbutils
+
+    return lambda key: dbutils.secrets.get(scope, key)
+
+
+def is_private_cloud(authority: str) -> bool:
+    """Whether Microsoft's own authorities wouldn't vouch for this one, an address or nothing."""
+    return urlsplit(authority).hostname not in (None, *_PUBLIC_AUTHORITIES)
 
 
 def _azure_identity() -> Any:
@@ -213,7 +233,8 @@ def _azure_identity() -> Any:
     except ImportError:
         raise ValueError("not installed; pip install 'aml-spark[azure]'") from None
     return DefaultAzureCredential(
-        exclude_interactive_browser_credential=True, disable_instance_discovery=_private_cloud()
+        exclude_interactive_browser_credential=True,
+        disable_instance_discovery=is_private_cloud(os.environ.get("AZURE_AUTHORITY_HOST", "")),
     )
 
 

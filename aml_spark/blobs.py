@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,8 +82,13 @@ class Blob:
     def __init__(self, name: str, place: Signed, pool: futures.ThreadPoolExecutor) -> None:
         self.name, self._place, self._pool = name, place, pool
 
-    def upload(self, file: str) -> None:
+    def upload(self, file: str, *, resume: bool = False) -> None:
         """Store a file under this name, all of it or nothing.
+
+        Args:
+            file: its path on this machine.
+            resume: leave out the parts of a large file that an earlier call sent before it broke. The address has to
+                let its bearer read, too.
 
         Raises:
             MlflowException: the storage doesn't take it, or the file changed meanwhile.
@@ -95,7 +101,7 @@ class Blob:
                 data = Path(file).read_bytes()
                 self._place.use(lambda address: _put(address, data, {"x-ms-blob-type": "BlockBlob"}))
                 return
-            blocks = self._upload_blocks(file, size, chunk)
+            blocks = self._upload_blocks(file, before, chunk, self._sent_blocks() if resume else frozenset())
             if _state(file) != before:
                 raise MlflowException(f"{file!r} changed while it was uploaded; nothing was stored under its name")
             wanted = "".join(f"<Uncommitted>{block}</Uncommitted>" for block in blocks)
@@ -103,7 +109,7 @@ class Blob:
             self._place.use(lambda address: _put(f"{address}&comp=blocklist", listed))
 
     def download(self, file: str) -> None:
-        """Write it to a file on this machine; there is none afterwards where it fails.
+        """Write it to a file on this machine, all of it or nothing.
 
         Raises:
             MlflowException: the storage doesn't give it, or it changed meanwhile.
@@ -114,17 +120,34 @@ class Blob:
                 self.download(whole)
                 shutil.copyfile(whole, file)
             return
-        with named(f"{self.name!r} couldn't be downloaded"), remove_on_error(Path(file)):
-            size, etag = self._place.use(lambda address: _first_part(address, file))
+        part = f"{file}.part"
+        with named(f"{self.name!r} couldn't be downloaded"), remove_on_error(Path(part)):
+            size, etag = self._place.use(lambda address: _first_part(address, part))
             starts = range(_PART, size, _PART) if etag is not None else ()
 
             def receive(start: int) -> None:
-                self._place.use(lambda address: _part(address, file, start, etag or ""))
+                self._place.use(lambda address: _part(address, part, start, etag or ""))
 
             self._finish([self._pool.submit(receive, start) for start in starts], "Downloading", size, _PART)
+            Path(part).replace(file)
 
-    def _upload_blocks(self, file: str, size: int, chunk: int) -> list[str]:
-        """Upload the parts of a file; gives their ids in its order."""
+    def _sent_blocks(self) -> frozenset[str]:
+        """Ids of the parts that were sent for this name and not put together."""
+
+        def ask(address: str) -> frozenset[str]:
+            with _sent("get", f"{address}&comp=blocklist&blocklisttype=uncommitted") as answer:
+                found = ET.fromstring(answer.content)  # noqa: S314 - as below
+                return frozenset(entry.text or "" for entry in found.iterfind("UncommittedBlocks/Block/Name"))
+
+        try:
+            return self._place.use(ask)
+        except RequestException as error:
+            if error.response is None or error.response.status_code != 404:
+                raise
+            return frozenset()
+
+    def _upload_blocks(self, file: str, state: tuple[int, int], chunk: int, there: Collection[str]) -> list[str]:
+        """Upload the parts of a file but those that are there; gives their ids in its order."""
 
         def send(block: str, start: int) -> None:
             with Path(file).open("rb") as content:
@@ -132,9 +155,13 @@ class Blob:
                 data = content.read(chunk)
             self._place.use(lambda address: _put(f"{address}&comp=block&blockid={quote(block, safe='')}", data))
 
+        size, _ = state
         starts = range(0, size, chunk)
-        blocks = [base64.b64encode(f"{number:08d}".encode()).decode() for number in range(len(starts))]
-        parts = [self._pool.submit(send, block, start) for block, start in zip(blocks, starts, strict=True)]
+        # The same part of the same file has the same id in a later process.
+        content = hashlib.sha256(f"{state} {chunk}".encode()).hexdigest()[:24]
+        blocks = [base64.b64encode(f"{content}{number:08d}".encode()).decode() for number in range(len(starts))]
+        missing = [(block, start) for block, start in zip(blocks, starts, strict=True) if block not in there]
+        parts = [self._pool.submit(send, block, start) for block, start in missing]
         self._finish(parts, "Uploading", size, chunk)
         return blocks
 
@@ -155,7 +182,8 @@ def names(place: Signed, prefix: str) -> Iterator[str]:
     """The names of a container's files that start like this."""
     marker = ""
     while True:
-        query = urlencode({"restype": "container", "comp": "list", "prefix": prefix, "marker": marker})
+        asked = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
+        query = urlencode(asked, quote_via=quote)  # a plus is a plus
 
         def page(address: str, query: str = query) -> ET.Element:
             with _sent("get", f"{address}&{query}") as answer:
@@ -163,7 +191,9 @@ def names(place: Signed, prefix: str) -> Iterator[str]:
 
         with named("the storage couldn't be listed"):
             found = place.use(page)
-        yield from (entry.text or "" for entry in found.iterfind("Blobs/Blob/Name"))
+        for entry in found.iterfind("Blobs/Blob"):
+            if entry.findtext("Properties/ResourceType") != "directory":  # a data lake lists them, too
+                yield entry.findtext("Name") or ""
         marker = found.findtext("NextMarker") or ""
         if not marker:
             return

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from typing import Any
 import click
 
 from aml_spark import __version__
+from aml_spark.cli_datastore import datastore
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
-
-EMULATOR = "emulator"  # the workspace that is started for a command
+from aml_spark.terminal import EMULATOR, EMULATOR_FOLDER, WORKSPACE_HELP, configured, not_installed, opened, print_table
 
 
 class _Group(click.Group):
@@ -46,10 +45,7 @@ def main(verbose: bool) -> None:
     logging.getLogger("aml_spark").setLevel("INFO" if verbose or not sys.stderr.isatty() else "WARNING")
 
 
-_WORKSPACE_HELP = (
-    "Folder, URI, config.json, or `emulator`: one on 127.0.0.1 while this command runs, which keeps what it gets in "
-    "./aml-spark-emulator."
-)
+main.add_command(datastore)
 
 
 @main.command()
@@ -60,15 +56,23 @@ _WORKSPACE_HELP = (
     show_default=True,
     help="Folder for all that the demo makes.",
 )
-@click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: mlworkspace in the folder.")
-def demo(out: Path, workspace: str | None) -> None:
+@click.option("--workspace", help=f"{WORKSPACE_HELP} Default: mlworkspace in the folder.")
+@click.option("--lake", is_flag=True, help="With tables and artifacts in a data lake on 127.0.0.1, abfss://….")
+def demo(out: Path, workspace: str | None, lake: bool) -> None:
     """The whole way on real flights: train, register, score.
 
     With `--workspace emulator` as on a cluster: two executors, and the scoring by spark-submit.
     """
     from aml_spark.demo import run
 
-    with _opened(workspace, out) as address:
+    if lake:
+        if workspace is not None:
+            raise click.UsageError("--lake has a local workspace with its artifacts in the lake; leave out --workspace")
+        with opened(EMULATOR, out):
+            run(out, lake="azureml://datastores/lake/paths/demo")
+        click.echo(f"Serve the lake again with:  aml-spark emulator --dir {shlex.quote(str(out / EMULATOR_FOLDER))}")
+        return
+    with opened(workspace, out) as address:
         run(out, address, cluster=workspace == EMULATOR)
 
 
@@ -112,7 +116,7 @@ def demo(out: Path, workspace: str | None) -> None:
 @click.option("--source-version", type=click.IntRange(min=0), help="Version of the source. Default: the newest.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that holds something else.")
 @click.option("--force", is_flag=True, help="Score again even where nothing changed.")
-@click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
+@click.option("--workspace", help=f"{WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
 @click.option("--master", help="Where Spark runs. Default: local[*], or what spark-submit says.")
 @click.option("--conf", multiple=True, metavar="KEY=VALUE", help="Spark setting; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -135,12 +139,13 @@ def score(
     if unclear:
         raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
     with contextlib.ExitStack() as stack:
-        address = stack.enter_context(_opened(workspace, Path()))
+        address = stack.enter_context(opened(workspace, Path()))
         found = Workspace.find(address)
         if address is not None and not found.is_made:
             raise WorkspaceError(f"there is no workspace in {found.folder!r}")
         stack.enter_context(configure(workspace=found, autolog=False))
-        spark = get_spark("aml-spark score", master, dict(entry.split("=", 1) for entry in conf))
+        settings, places = dict(entry.split("=", 1) for entry in conf), (arguments["source"], arguments["target"])
+        spark = get_spark("aml-spark score", master, settings, uris=places)
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
     if as_json:
         click.echo(json.dumps(asdict(result)))
@@ -164,16 +169,12 @@ def lineage(target: str, master: str | None, as_json: bool) -> None:
     from aml_spark.history import lineage as run
     from aml_spark.session import get_spark
 
-    commits = run(get_spark("aml-spark lineage", master), target)
+    commits = run(get_spark("aml-spark lineage", master, uris=[target]), target)
     if as_json:
         click.echo(json.dumps({"target": target, "commits": [asdict(commit) for commit in commits]}))
         return
     names = ("version", "model_uri", "source_version", "scope", "rows", "deleted", "run_id", "source")
-    told = [[getattr(one, name) for name in names] for one in commits]
-    lines = [names, *[["" if value is None else str(value) for value in line] for line in told]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print_table(names, ([getattr(one, name) for name in names] for one in commits))
 
 
 @main.group()
@@ -185,14 +186,12 @@ def env() -> None:
 @click.option("--model", required=True, help="Address of the model: models:/name@alias, models:/name/3, runs:/…")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The archive to write: a .zip file.")
 @click.option("--env-manager", type=click.Choice(["uv", "virtualenv"]), default="uv", show_default=True)
-@click.option("--workspace", help=f"{_WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
+@click.option("--workspace", help=f"{WORKSPACE_HELP} Default: the environment, config.json, ./mlworkspace.")
 def env_pack(model: str, output: Path, env_manager: str, workspace: str | None) -> None:
     """Build a model's environment and pack it for executors: spark_udf(…, prebuilt_env_uri=…)."""
     from aml_spark.environment import pack_environment
-    from aml_spark.tracking import configure
-    from aml_spark.workspace import Workspace
 
-    with _opened(workspace, Path()) as address, configure(workspace=Workspace.find(address), autolog=False):
+    with configured(workspace):
         made = pack_environment(model, output, manager=env_manager)
     click.echo(f"{made}: {made.stat().st_size / 1e6:,.0f} MB")
 
@@ -230,7 +229,7 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
     try:
         from aml_spark.testing import Emulator, environment
     except ImportError as error:
-        raise _not_installed(error) from None
+        raise not_installed(error) from None
     logging.getLogger("mlflow.store.db").setLevel("WARNING")
     ended = (signal.SIGINT, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, ended)  # before there are threads: they inherit it
@@ -247,30 +246,6 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
             click.echo(json.dumps(facts))
         sys.stdout.flush()
         signal.sigwait(ended)
-
-
-@contextlib.contextmanager
-def _opened(workspace: str | None, folder: Path) -> Iterator[str | None]:
-    """What `--workspace` means, while a command runs; the folder gets what an emulator keeps."""
-    if workspace != EMULATOR:
-        yield workspace
-        return
-    try:
-        from aml_spark.testing import EmulatorProcess
-    except ImportError as error:
-        raise _not_installed(error) from None
-    before = dict(os.environ)
-    try:
-        with EmulatorProcess(folder / "aml-spark-emulator") as started:
-            os.environ.update(started.environment)
-            yield started.facts["tracking_uri"]
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _not_installed(error: ImportError) -> AmlSparkError:
-    return AmlSparkError(f"{error.name} isn't installed", hint="pip install 'aml-spark[testing]'")
 
 
 @main.command()

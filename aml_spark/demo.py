@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import aml_spark
+from aml_spark import datalake
 from aml_spark.errors import ScoringError, SessionError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ LAST_TRAINING_MONTH = 3
 TWO_EXECUTORS = "local-cluster[2,1,1024]"
 
 
-def run(out: Path, workspace: str | None = None, *, cluster: bool = False) -> None:
+def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake: str | None = None) -> None:
     """Do it all, and say where everything lies.
 
     Args:
@@ -44,11 +45,16 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False) -> No
         workspace: where runs and models go; None for a local one, `mlworkspace` in the folder.
         cluster: whether to work as on a cluster: two executors in processes of their own, and the scoring as a job of
             spark-submit.
+        lake: folder in a data lake that gets the tables and the local workspace's artifacts instead.
     """
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    flights, predictions = str(out / "flights"), str(out / "predictions")
-    spark = aml_spark.get_spark("aml-spark demo", master=TWO_EXECUTORS if cluster else None)
+    place = datalake.find(lake) if lake else None
+    root = place.uri if place else str(out)
+    flights, predictions = f"{root}/flights", f"{root}/predictions"
+    spark = aml_spark.get_spark("aml-spark demo", master=TWO_EXECUTORS if cluster else None, uris=[root])
+    if place:
+        datalake.connect(spark, place)
     scoring: dict[str, Any] = {
         "model": f"models:/{MODEL}@champion",
         "source": flights,
@@ -58,9 +64,13 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False) -> No
         "columns": ("month", *FEATURES, "arr_delay"),
     }
     with aml_spark.configure(
-        spark, workspace=workspace or out / "mlworkspace", experiment="flights", autolog=False
+        spark,
+        workspace=workspace or out / "mlworkspace",
+        experiment="flights",
+        artifacts=f"{root}/artifacts" if lake else None,
+        autolog=False,
     ) as tracking:
-        if not (out / "flights" / "_delta_log").exists():
+        if not _is_there(spark, flights):
             _say("Loading the flights of 2013 and their weather into Delta")
             load_flights(spark).write.format("delta").save(flights)
         _say(f"Training on January to March: late means more than {LATE_MINUTES} minutes")
@@ -78,6 +88,8 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False) -> No
     for line in (*_lines(months), "", *_origin_lines(origins)):
         click.echo(line)
     click.echo(f"\n{result.rows:,} flights scored with {MODEL}/{result.model_version}. All of it lies in {out}:")
+    if place:
+        click.echo(f"(the tables and the models' files in {root})")
     for name, what in (
         ("flights", f"Delta table, version {result.source_version}"),
         ("predictions", f"Delta table, version {result.target_version}"),
@@ -90,6 +102,15 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False) -> No
         click.echo(f"Runs and models are in the workspace {tracking.workspace.name or tracking.workspace!r}.")
     else:
         click.echo(f"Open the runs with:  mlflow ui --backend-store-uri sqlite:///{out / 'mlworkspace' / 'mlflow.db'}")
+
+
+def _is_there(spark: SparkSession, table: str) -> bool:
+    from pyspark.errors import AnalysisException
+
+    try:
+        return bool(spark.read.format("delta").load(table).columns)
+    except AnalysisException:
+        return False
 
 
 def submit(spark: SparkSession, workspace: aml_spark.Workspace, scoring: Mapping[str, Any]) -> aml_spark.ScoreResult:

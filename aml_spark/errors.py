@@ -4,6 +4,7 @@ AmlSparkError
 ├── ArgumentError            also a ValueError: a call that can't be meant
 ├── WorkspaceError           also a ValueError: an address, id or config file that doesn't name a workspace
 ├── AuthenticationError      also a PermissionError: no credential gives a token for Azure
+├── DataLakeError            a place in a data lake, or a datastore, that can't be reached, read or written
 ├── SessionError             also a RuntimeError: Java, jars or a Spark session are missing or don't fit
 ├── ModelError               a model that can't be opened or can't be used here
 │   └── ModelNotFoundError   also a LookupError: no such model, version or alias
@@ -58,6 +59,10 @@ class WorkspaceError(AmlSparkError, ValueError):
 
 class AuthenticationError(AmlSparkError, PermissionError):
     """No credential gives a token for Azure."""
+
+
+class DataLakeError(AmlSparkError):
+    """A place in a data lake, or a datastore, that can't be reached, read or written."""
 
 
 class SessionError(AmlSparkError, RuntimeError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aml_spark import table
+from aml_spark.datalake import reach
 from aml_spark.errors import TableNotFoundError
 from aml_spark.ledger import Entry
 from aml_spark.model import PinnedModel
@@ -66,7 +67,7 @@ def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
     Raises:
         TableNotFoundError: it isn't there, or isn't a Delta table.
     """
-    of = Table.of(target)
+    of = Table.of(reach(spark, target))
     found = table.detail(spark, of, commits=None)
     if found is None:
         raise TableNotFoundError(f"{target!r} doesn't exist; expected a Delta table that score() wrote")

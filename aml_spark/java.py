@@ -31,6 +31,22 @@ def delta_package() -> str:
     return str(builder._options["spark.jars.packages"])
 
 
+def lake_package() -> str:
+    """Maven coordinates of Hadoop's driver for data lakes, in the version that goes with the installed pyspark."""
+    try:
+        import pyspark
+    except ImportError:
+        raise SessionError("pyspark isn't installed", hint="pip install 'aml-spark[spark]'") from None
+    folder = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent, "jars")
+    found = [file.stem.removeprefix("hadoop-client-api-") for file in folder.glob("hadoop-client-api-*.jar")]
+    if not found:
+        raise SessionError(
+            f"there is no hadoop-client-api jar in {str(folder)!r}, so its version isn't known",
+            hint="conf={'spark.jars.packages': 'org.apache.hadoop:hadoop-azure:…'} with the version of its Hadoop",
+        )
+    return f"org.apache.hadoop:hadoop-azure:{found[0]}"
+
+
 def delta_version() -> str | None:
     """Version of the installed delta-spark, or None."""
     try:

@@ -45,6 +45,17 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
     return AzureMLArtifactRepository(artifact_uri, workspace)
 
 
+def lake_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:  # noqa: ARG001
+    """Files in a data lake, `abfss://…`: MLflow's own is let in by fewer kinds of credential."""
+    if _is_mlflow_2():
+        from mlflow.store.artifact.azure_data_lake_artifact_repo import AzureDataLakeArtifactRepository
+
+        return AzureDataLakeArtifactRepository(artifact_uri)
+    from aml_spark.files import LakeArtifactRepository
+
+    return LakeArtifactRepository(artifact_uri)
+
+
 def builders() -> Builders:
     """What MLflow calls now for `azureml://` in this process."""
     return tuple(registry._registry.get("azureml") for registry in _registries())
@@ -107,7 +118,13 @@ def _need_mlflow_3() -> None:
 
     from aml_spark.errors import WorkspaceError
 
-    if int(mlflow.__version__.partition(".")[0]) < 3:
+    if _is_mlflow_2():
         raise WorkspaceError(
             f"azureml:// needs MLflow 3 or newer; here is {mlflow.__version__}", hint="pip install 'mlflow-skinny>=3'"
         )
+
+
+def _is_mlflow_2() -> bool:
+    import mlflow
+
+    return int(mlflow.__version__.partition(".")[0]) < 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from mlflow.exceptions import MlflowException, RestException
 
-from aml_spark.artifacts import BlobArtifactRepository
-from aml_spark.blobs import Signed, names
+from aml_spark.artifacts import ContainerArtifactRepository
 from aml_spark.service import Service
 
 # The storage of each cloud, by what its regions' hosts end in.
@@ -54,7 +53,8 @@ def upload(service: Service, model: str, folder: Path) -> str:
     address = str(reference()["blobUri"]).rstrip("/")
     # Until there is a version, the next one's container is everybody's who uploads one.
     place = f"{uuid.uuid4().hex}/{folder.name}"
-    _Container(address, "", lambda: str(reference()["credential"]["sasUri"])).log_artifacts(str(folder), place)
+    container = ContainerArtifactRepository(address, "", lambda: str(reference()["credential"]["sasUri"]))
+    container.log_artifacts(str(folder), place)
     return f"{address}/{place}/"
 
 
@@ -99,42 +99,7 @@ def _control(host: str, registry: str) -> _Control:
     return _Control(service, f"{home.path.rstrip('/')}/mferp/managementfrontend", registry)
 
 
-class _Container(BlobArtifactRepository):
-    """Files in a container that one signature opens.
-
-    Args:
-        address: of the container.
-        folder: the folder in it.
-        sign: asks for the container's address with a signature.
-    """
-
-    def __init__(self, address: str, folder: str, sign: Callable[[], str]) -> None:
-        super().__init__(address, folder)
-        self._sign = sign
-        self._signed: str | None = None
-
-    def _names(self, prefix: str) -> Iterator[str]:
-        yield from names(Signed(self._known(), self._renewed), prefix)
-
-    def _read_address(self, path: str) -> str:
-        return _below(self._renewed(), path)
-
-    def _known_address(self, path: str) -> str:
-        return _below(self._known(), path)
-
-    def _write_addresses(self, paths: Sequence[str]) -> Mapping[str, str]:
-        signed = self._renewed()
-        return {path: _below(signed, path) for path in paths}
-
-    def _known(self) -> str:
-        return self._signed or self._renewed()
-
-    def _renewed(self) -> str:
-        self._signed = self._sign()
-        return self._signed
-
-
-class AzureMLRegistryArtifactRepository(_Container):
+class AzureMLRegistryArtifactRepository(ContainerArtifactRepository):
     """Files of a version of a model in a registry; they are read only.
 
     Args:
@@ -157,8 +122,3 @@ class AzureMLRegistryArtifactRepository(_Container):
             return str(credential["sasUri"])
 
         super().__init__(artifact_uri, found["path"], sign)
-
-
-def _below(container: str, path: str) -> str:
-    address, _, signature = container.partition("?")
-    return f"{address.rstrip('/')}/{quote(path)}?{signature}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aml_spark import table
+from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError, listed
 from aml_spark.ledger import Entry
 from aml_spark.table import Table
@@ -75,7 +76,7 @@ def read_rejects(spark: SparkSession, target: str) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
-    of = Table.of(target)
+    of = Table.of(reach(spark, target))
     for needed in (of, place(of)):
         if table.detail(spark, needed) is None:
             what = "no row of it was ever rejected" if needed is not of else "it doesn't exist"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import attempt
 from aml_spark.attempt import ScoreResult
+from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError
 from aml_spark.request import Request
 
@@ -44,7 +45,9 @@ def score(
     Args:
         spark: the session.
         model: address of the model; an alias is resolved once.
-        source: Delta table to score: a name, a path, or a URI such as `abfss://…`.
+        source: Delta table to score: a name, a path, or a URI such as `abfss://…` or
+            `azureml://datastores/<name>/paths/<path>`. The session is let into a data lake by what `datalake.find`
+            finds, where it has no settings for the account.
         target: Delta table to write, named in the same ways; made where it doesn't exist.
         mode: `"all"`: the predictions for the whole source replace all that the target holds. `"changes"`: the first
             call does the same; later ones read the source's change data feed, score what was inserted or updated,
@@ -78,6 +81,7 @@ def score(
         TargetError: the target is the source, or holds something that would be lost.
         ConflictError: another job wrote the target meanwhile.
         TableError: the target can't be written.
+        DataLakeError: a place in a data lake can't be reached; AuthenticationError: nobody is signed in to Azure.
         ScoringError: the model failed.
 
         Nothing is written in any of these cases, but where others changed rows of the target while its changes were
@@ -87,8 +91,8 @@ def score(
         spark,
         Request(
             model=model,
-            source=source,
-            target=target,
+            source=reach(spark, source),
+            target=reach(spark, target),
             mode=mode,
             key=key,
             columns=columns,
@@ -150,4 +154,4 @@ def backfill(
         raise ArgumentError(
             "which rows to score again isn't said", hint="where='…', from_version=…; or score(force=True) for all"
         )
-    return attempt.scored_again(spark, target, model, params, where, from_version, name)
+    return attempt.scored_again(spark, reach(spark, target), model, params, where, from_version, name)

@@ -8,13 +8,14 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aml_spark import java
 from aml_spark.errors import SessionError
+from aml_spark.location import in_lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +43,11 @@ Progress = Callable[[int, int], None]
 
 
 def get_spark(
-    app_name: str = "aml-spark", master: str | None = None, conf: Mapping[str, str] | None = None
+    app_name: str = "aml-spark",
+    master: str | None = None,
+    conf: Mapping[str, str] | None = None,
+    *,
+    uris: Iterable[str] = (),
 ) -> SparkSession:
     """Give the active Spark session, untouched, or make one with Delta.
 
@@ -52,6 +57,8 @@ def get_spark(
             `sc://host:port` for Spark Connect. Under spark-submit its own `--master` counts.
         conf: Spark settings of a new session; they go before ours. On `local` and `local-cluster` ours are
             `LOCAL_CONF`, everywhere outside Databricks and Connect `DELTA_CONF` and Delta's jars.
+        uris: tables, files and folders that will be used. Where one is in a data lake (`abfss://…` or
+            `azureml://datastores/…`), a new session outside Databricks and Connect gets Hadoop's driver for it.
 
     Returns:
         The session. On Databricks always the one that is given there. Executors of a new one run the driver's
@@ -86,13 +93,16 @@ def get_spark(
         if master and session.sparkContext.master != master:
             _warn_ignored(session, master, {})
         return session
-    return _build(builder, master or wanted.get("spark.master", "local[*]"), wanted)
+    return _build(builder, master or wanted.get("spark.master", "local[*]"), wanted, any(map(in_lake, uris)))
 
 
-def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]) -> SparkSession:
+def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str], with_lake: bool) -> SparkSession:
     settings = {**DELTA_CONF, **(LOCAL_CONF if master.startswith("local") else {}), **wanted}
     packages = settings.pop("spark.jars.packages", "")
-    if "delta-spark" not in packages + settings.get("spark.jars", ""):
+    given = packages + settings.get("spark.jars", "")
+    if with_lake and "hadoop-azure" not in given:
+        packages = ",".join(filter(None, (packages, java.lake_package())))
+    if "delta-spark" not in given:
         packages = ",".join(filter(None, (java.delta_package(), packages)))
     settings = {**settings, "spark.master": master, **({"spark.jars.packages": packages} if packages else {})}
     for key, value in settings.items():

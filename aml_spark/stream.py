@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import attempt, feed, tracking
 from aml_spark.addresses import masked
+from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, ConflictError
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
@@ -91,6 +92,7 @@ def score_stream(
     if follow_alias and not ("@" in model or model.endswith("/latest")):
         raise ArgumentError(f"follow_alias=True, and {model!r} names no alias", hint="model='models:/name@alias'")
     _check_trigger(spark, trigger)
+    source, target, checkpoint = (reach(spark, place) for place in (source, target, checkpoint))
     pinned = None if follow_alias else pin(model)
     request = Request(
         model=pinned.pinned_uri if pinned else model,

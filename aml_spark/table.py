@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aml_spark.datalake import refusal
 from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableError, TableNotFoundError
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Det
     Raises:
         TableNotFoundError: something is there which isn't a Delta table.
         SessionError: the session has no Delta.
+        DataLakeError: the table lies in a data lake that the session isn't let into.
     """
     from pyspark.errors import AnalysisException, ParseException
 
@@ -138,6 +140,8 @@ def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Det
     except ParseException:
         raise _no_delta() from None
     except AnalysisException as error:
+        if refused := refusal(table.text, error):
+            raise refused from None
         what = condition(error)
         if "`DETAIL`" in str(error):  # without Delta this is Spark's DESCRIBE of a table DETAIL
             raise _no_delta() from None
@@ -157,6 +161,10 @@ def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Det
                 hint="name the table behind it, and use columns= and where= for what the view does",
             ) from None
         raise TableError(f"{table.text!r} can't be looked up: {what}") from None
+    except Exception as error:  # Java's own, of the storage
+        if refused := refusal(table.text, error):
+            raise refused from None
+        raise
     if found["format"] != "delta":
         raise TableNotFoundError(f"{table.text!r} is a table in format {found['format']!r}; expected 'delta'")
     known = history(spark, table, commits)
@@ -356,6 +364,10 @@ def write_error(table: Table, error: BaseException) -> TableError:
         return ConflictError(
             f"another job changed {table.text!r} while it was being written ({what}); this run wrote nothing",
             hint="run it again",
+        )
+    if refused := refusal(table.text, error):
+        return TableError(
+            f"{table.text!r} couldn't be written; it is left as it was: {refused.message}", hint=refused.hint
         )
     return TableError(
         f"{table.text!r} couldn't be written ({what}); it is left as it was",

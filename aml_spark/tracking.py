@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -163,6 +163,7 @@ def configure(
     autolog: bool = True,
     tags: Mapping[str, str] | None = None,
     *,
+    artifacts: str | None = None,
     mirror: bool = False,
     interactive: bool = False,
 ) -> Tracking:
@@ -184,6 +185,8 @@ def configure(
         registry: registry URI where it isn't the workspace's own.
         autolog: whether `mlflow.autolog()` is switched on. False leaves autologging as it is.
         tags: more tags for each run.
+        artifacts: folder or URI in a data lake, `abfss://…`, below which experiments that are made from now on keep
+            their artifacts; None leaves it to the workspace. An Azure ML workspace takes none.
         mirror: log where MLflow is set to now, on Databricks to Databricks, and copy runs that have ended to the
             workspace: by `Tracking.mirror_runs`, at `restore()` and at the end of a `with` block. Not for a Databricks
             workspace that is linked with the Azure ML workspace: there Azure doubles the runs itself.
@@ -198,6 +201,8 @@ def configure(
     from mlflow.tracking import fluent
 
     target, copies = Workspace.find(workspace), None
+    if artifacts is not None:
+        target = replace(target, artifacts=artifacts if "://" in artifacts else str(Path(artifacts).absolute()))
     if registry is not None and registry.startswith("azureml://") and not is_registry(registry):
         Workspace.from_uri(registry)  # says what is wrong with it
     if mirror:
@@ -224,7 +229,8 @@ def configure(
         # MLflow's stores raise whatever their drivers do, and quote the address with its password.
         raise _unusable(target, error) from (error if masked(target.tracking_uri) == target.tracking_uri else None)
     sorted_tags = tuple(sorted(run_tags.items()))
-    arguments = (target.tracking_uri, registry_uri, experiment, autolog, sorted_tags, copies, mirrored)
+    stores = target.tracking_uri, target.artifacts, registry_uri
+    arguments = (stores, experiment, autolog, sorted_tags, copies, mirrored)
     if _in_force and _in_force[-1]._arguments == arguments:
         tracking = _in_force[-1]
     else:
@@ -263,7 +269,8 @@ def experiment_name(target: Workspace, name: str) -> str:
 
 
 def _artifact_place(target: Workspace, experiment: str) -> str | None:
-    return target.artifact_root and str(Path(target.artifact_root, re.sub(r"[^\w-]", "_", experiment)))
+    folder = re.sub(r"[^\w-]", "_", experiment)
+    return target.artifact_root and f"{target.artifact_root}/{folder}"
 
 
 def _unusable(target: Workspace, error: Exception) -> WorkspaceError:
@@ -288,7 +295,8 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, contex
         plugin.prefer(target.host)
     moved = mlflow.get_tracking_uri() != target.tracking_uri
     if target.artifact_root is not None:
-        Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
+        if "://" not in target.artifact_root:
+            Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
         # The only way to tell an SQLite store where artifacts go that are logged to experiments of other names.
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = target.artifact_root
     else:

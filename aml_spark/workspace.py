@@ -50,6 +50,8 @@ class Workspace:
         uri: an MLflow tracking URI that isn't Azure ML's.
         folder: absolute path of a local workspace.
         registry: registry URI where it isn't the workspace's own.
+        artifacts: folder or `abfss://` URI below which new experiments keep their artifacts; None leaves that to the
+            store, and to the folder of a local workspace. An Azure workspace has a place of its own.
 
     Raises:
         WorkspaceError: a field is missing or malformed.
@@ -63,6 +65,7 @@ class Workspace:
     uri: str | None = None
     folder: str | None = None
     registry: str | None = None
+    artifacts: str | None = None
 
     def __repr__(self) -> str:
         values = ((name, getattr(self, name)) for name in self.__slots__)
@@ -73,6 +76,8 @@ class Workspace:
             raise WorkspaceError(f"the folder {self.folder!r} has a '?', which SQLite's URIs can't hold")
         if self.uri or self.folder:
             return
+        if self.artifacts is not None:
+            raise WorkspaceError("artifacts is set, and an Azure ML workspace has a place of its own for them")
         for field, (pattern, expected) in _FIELDS.items():
             value = getattr(self, field)
             if not value:
@@ -309,7 +314,9 @@ class Workspace:
 
     @property
     def artifact_root(self) -> str | None:
-        """Folder of a local workspace's artifacts; None where the store's server decides."""
+        """Folder or URI below which new experiments keep their artifacts; None where the store decides."""
+        if self.artifacts is not None:
+            return self.artifacts.rstrip("/")
         return str(Path(self.folder, "artifacts")) if self.folder is not None else None
 
 

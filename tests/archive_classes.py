@@ -1,7 +1,8 @@
-"""Fetch Delta's jars, and keep Spark's classes in a file that the Java processes of the tests share.
+"""Fetch the jars of Delta and of Hadoop's driver for data lakes, and keep Spark's classes in a file for the tests.
 
-Java reads and checks thousands of classes at the start of each session. From this file it takes them as they are.
-Runs before the tests, by `make jars`, and does nothing where there is nothing to do.
+Java reads and checks thousands of classes at the start of each session. From this file, which the Java processes of the
+tests share, it takes them as they are. Runs before the tests, by `make jars`, and does nothing where there is nothing
+to do.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from aml_spark import java
 
 
 def main() -> None:
-    if processes.CLASSES.exists() and java.jar_file(java.delta_package()).exists():
+    packages = java.delta_package(), java.lake_package()
+    if processes.CLASSES.exists() and all(java.jar_file(package).exists() for package in packages):
         return
     unfinished = processes.CLASSES.with_suffix(".unfinished")
     os.environ["SPARK_SUBMIT_OPTS"] = f"{processes.LEAN_JAVA} -XX:ArchiveClassesAtExit={unfinished}"
-    spark = aml_spark.get_spark("classes")
+    spark = aml_spark.get_spark("classes", uris=["abfss://any@account.dfs.core.windows.net"])
     with tempfile.TemporaryDirectory() as folder:
         spark.range(100).write.format("delta").save(f"{folder}/table")
         spark.read.format("delta").load(f"{folder}/table").selectExpr("sum(id)").collect()

@@ -32,7 +32,7 @@ from aml_spark.errors import (
 if TYPE_CHECKING:
     from aml_spark.testing import EmulatorProcess
 
-COMMANDS = ["app", "demo", "doctor", "emulator", "env", "lineage", "score"]
+COMMANDS = ["app", "datastore", "demo", "doctor", "emulator", "env", "lineage", "score"]
 SCORE = ["score", "--model", "models:/delay/1", "--source", "./source", "--target", "./target"]
 
 
@@ -312,3 +312,27 @@ def test_scoring_with_a_workspace_that_isnt_there_makes_none(tmp_path: Path) -> 
     assert result.exit_code == 2
     assert f"there is no workspace in '{tmp_path / 'typo'}'" in result.stderr
     assert not (tmp_path / "typo").exists()
+
+
+def test_files_go_to_a_datastore_and_come_back(azureml_workspace: EmulatorProcess, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a b.txt").write_text("content")
+    place = "azureml://datastores/lake/paths/from cli"
+    assert _invoke("datastore", "put", "here", place).exit_code == 0
+    listed = _invoke("datastore", "ls", place)
+    assert (listed.exit_code, listed.stdout.splitlines()[1].split(maxsplit=3)[2:]) == (0, ["7", "from cli/a b.txt"])
+    assert _invoke("datastore", "get", place, "back").exit_code == 0
+    assert (tmp_path / "back" / "a b.txt").read_text() == "content"
+    shown = json.loads(_invoke("datastore", "show", "workspaceblobstore", "--json").stdout)
+    assert shown == {
+        "name": "workspaceblobstore",
+        "kind": "AzureBlob",
+        "uri": "abfss://workspaceblobs@amlsparklake.dfs.core.windows.net",
+        "credential": "AccountKey",
+    }
+    told = _invoke("datastore", "list").stdout
+    assert "abfss://lake@amlsparklake.dfs.core.windows.net" in told
+    assert azureml_workspace.facts["lake_key"] not in told
+    failed = _invoke("datastore", "ls", "azureml://datastores/lake/paths/nowhere")
+    assert failed.exit_code == 1
+    assert "has no 'nowhere' in 'lake'" in failed.stderr

@@ -17,6 +17,7 @@ TREE: dict[str, tuple[type[BaseException], type[BaseException] | None]] = {
     "ArgumentError": (AmlSparkError, ValueError),
     "WorkspaceError": (AmlSparkError, ValueError),
     "AuthenticationError": (AmlSparkError, PermissionError),
+    "DataLakeError": (AmlSparkError, None),
     "SessionError": (AmlSparkError, RuntimeError),
     "ModelError": (AmlSparkError, None),
     "ModelNotFoundError": (errors.ModelError, LookupError),

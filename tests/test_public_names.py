@@ -12,7 +12,9 @@ import aml_spark
 NAMES = [
     "AmlSparkError",
     "ArgumentError",
+    "AuthenticationError",
     "ConflictError",
+    "DataLakeError",
     "FeedError",
     "ModelCopy",
     "ModelError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import ipaddress
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate, serialize_java_truststore
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+_JAVA_PASSWORD = "changeit"  # noqa: S105 - of a file with nothing secret in it; Java wants one
 LIFETIME = dt.timedelta(days=7)
 
 
@@ -23,7 +26,8 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     """Make an authority and, signed by it, a server's certificate.
 
     Args:
-        folder: gets `ca.pem`, and `server.pem` with the server's key for as long as the block runs.
+        folder: gets `ca.pem` and, for Java, `ca.p12`; and `server.pem` with the server's key for as long as the block
+            runs.
         names: host names, with `*.` for all below one; 127.0.0.1 is always among them.
 
     Returns:
@@ -44,6 +48,12 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     ca_file = folder / "ca.pem"
     # With the authorities that everybody trusts behind it: what is set to this file asks other hosts, too.
     ca_file.write_bytes(authority.public_bytes(serialization.Encoding.PEM) + Path(certifi.where()).read_bytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cryptography doesn't like the serial numbers of some authorities
+        authorities = x509.load_pem_x509_certificates(ca_file.read_bytes())
+    trusted = [PKCS12Certificate(found, None) for found in authorities]
+    password = serialization.BestAvailableEncryption(_JAVA_PASSWORD.encode())
+    ca_file.with_suffix(".p12").write_bytes(serialize_java_truststore(trusted, password))
     pair = folder / "server.pem"
     pair.touch(mode=0o600)
     try:
@@ -51,6 +61,16 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
         yield ca_file, pair
     finally:
         pair.unlink()
+
+
+def java_options(ca_file: Path) -> str:
+    """What tells Java to trust the authority, and those that it trusts by itself."""
+    trusted = {
+        "trustStore": ca_file.with_suffix(".p12"),
+        "trustStoreType": "PKCS12",
+        "trustStorePassword": _JAVA_PASSWORD,
+    }
+    return " ".join(f"-Djavax.net.ssl.{name}={value}" for name, value in trusted.items())
 
 
 def self_signed(subject: str, key: Any) -> bytes:

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 import flask
 
-from aml_spark.testing import artifacts, azurite, certificates, server
+from aml_spark.testing import artifacts, azurite, certificates, datastores, server
 from aml_spark.testing.blobs import FolderBlobs
 from aml_spark.testing.faults import Faults
 from aml_spark.testing.identity import Identity, RefusedToken
+from aml_spark.testing.lake import account
 from aml_spark.testing.mlflow_api import MlflowApi
 from aml_spark.testing.process import environment
 from aml_spark.testing.registry import Registry
@@ -40,11 +41,12 @@ class Emulator:
     def __init__(self, folder: str | Path, *, port: int = 0, token_lifetime: float = 3600) -> None:
         self.folder = Path(folder).absolute()
         self.identity = Identity(token_lifetime)
-        self.faults = Faults()
+        self.faults = Faults(is_storage=account.mine)
         self.subscription_id = str(uuid.uuid4())
         self._port = port
         self._servers: list[Any] = []
         self._azurite: azurite.AzuriteBlobs | None = None
+        self._lake: account.LakeAccount | None = None
 
     def start(self) -> dict[str, Any]:
         """Serve.
@@ -53,7 +55,8 @@ class Emulator:
             What a client needs: `tracking_uri`, `registry_uri` (a registry that workspaces share), `mlflow_url`,
             `arm_url`, `proxy_url`, `token_url`, `ca_file`,
             `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`; for other ways
-            to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`; and as
+            to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`; of a
+            data lake `lake_url` (plain HTTP, where tokens are given out, too), `lake_account` and `lake_key`; and as
             `environment` the variables that point MLflow, `azure-identity` and this library here.
 
         Raises:
@@ -72,11 +75,16 @@ class Emulator:
                 blobs = azurite.AzuriteBlobs(self.folder / "azurite", ca_file)
                 undo.callback(blobs.stop)
                 blobs.start(azurite_command, certificate)
-            web = server.Server(self._app(blobs), self._port, certificate)
+            lake = account.LakeAccount(self.folder, self.identity)
+            undo.callback(lake.close)
+            web = server.Server(self._app(blobs, lake), self._port, certificate)
             undo.callback(web.server_close)
-            proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port)
+            plain = server.PlainServer(self._lake_app(lake), 0)
+            undo.callback(plain.server_close)
+            own = (account.BLOB_HOST,)
+            proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port, own)
             undo.pop_all()
-        self._servers, self._azurite = [web, proxy], blobs
+        self._servers, self._azurite, self._lake = [web, plain, proxy], blobs, lake
         for each in self._servers:
             server.serve(each)
         client_certificate, federated_token = self.identity.write(self.folder)
@@ -99,8 +107,21 @@ class Emulator:
             "federated_token_file": str(federated_token),
             "identity_endpoint": f"{base}/msi/token",
             "identity_header": self.identity.identity_header,
+            "lake_url": f"http://127.0.0.1:{plain.port}/{account.ACCOUNT}",
+            "lake_account": account.ACCOUNT,
+            "lake_key": lake.key,
+            "java_options": certificates.java_options(ca_file),
+            "hadoop_conf_dir": str(self._hadoop_conf(urlsplit(base).netloc)),
         }
         return {**facts, "environment": environment(facts)}
+
+    def _hadoop_conf(self, endpoint: str) -> Path:
+        """A folder with settings of Hadoop's that lead each account of Azure's to the lake."""
+        folder = self.folder / "hadoop"
+        folder.mkdir(exist_ok=True)
+        setting = f"<property><name>fs.azure.abfs.endpoint</name><value>{endpoint}</value></property>"
+        (folder / "core-site.xml").write_text(f"<configuration>{setting}</configuration>\n")
+        return folder
 
     def stop(self) -> None:
         """Close the servers; the folder stays."""
@@ -108,6 +129,9 @@ class Emulator:
             each.shutdown()
             each.server_close()
         self._servers = []
+        if self._lake is not None:
+            self._lake.close()
+            self._lake = None
         if self._azurite is not None:
             self._azurite.stop()
             self._azurite = None
@@ -127,7 +151,13 @@ class Emulator:
     def _registry_id(self) -> str:
         return f"/subscriptions/{self.subscription_id}/{_PROVIDER}/registries/{REGISTRY}"
 
-    def _app(self, blobs: artifacts.Blobs | None) -> flask.Flask:
+    def _lake_app(self, lake: account.LakeAccount) -> Any:
+        """The storage account, and tokens for it: a machine's come over plain HTTP on Azure, too."""
+        app = flask.Flask("aml_spark.testing.lake", static_folder=None)
+        app.register_blueprint(self.identity.routes())
+        return self.faults.around(lake.before(app.wsgi_app))
+
+    def _app(self, blobs: artifacts.Blobs | None, lake: account.LakeAccount) -> flask.Flask:
         app = flask.Flask("aml_spark.testing", static_folder=None)
 
         @app.before_request
@@ -148,12 +178,16 @@ class Emulator:
             behind_host = folder_blobs.by_host
         blobs.create(artifacts.CONTAINER)
         app.register_blueprint(self.identity.routes())
+        for filesystem in datastores.FILESYSTEMS:
+            lake.create(filesystem)
+        stores = datastores.Datastores(self.folder, self.arm_id, account.ACCOUNT, lake.key)
+        app.register_blueprint(stores.routes())
         app.register_blueprint(runs.routes())
         app.register_blueprint(artifacts.routes(self.arm_id, runs, blobs))
         app.register_blueprint(Registry(self.folder, self._registry_id, blobs).routes())
         app.register_blueprint(self.faults.routes())
 
-        app.wsgi_app = self.faults.around(app.wsgi_app)  # type: ignore[method-assign]
+        app.wsgi_app = self.faults.around(lake.before(app.wsgi_app))  # type: ignore[method-assign]
         if behind_host is not None:
             app.wsgi_app = behind_host(app.wsgi_app)  # type: ignore[method-assign]
         return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import socket
@@ -19,11 +20,13 @@ KINDS = (
     "drop",
     "drop-after",
     "cut",
+    "cut-request",
     "slow",
     "whole",
     "unauthorized",
     "forbidden",
     "missing",
+    "condition",
 )
 PLAN = "/emulator/faults"
 CLOCK = "aml_spark.clock"  # in a request's environment: seconds that the answer's Date header is ahead
@@ -33,6 +36,15 @@ _STATUS = {
     "unauthorized": "401 Unauthorized",
     "forbidden": "403 Forbidden",
     "missing": "404 Not Found",
+    "condition": "412 Precondition Failed",
+}
+_STORAGE_CODES = {
+    "throttle": "ServerBusy",
+    "unavailable": "ServerBusy",
+    "unauthorized": "InvalidAuthenticationInfo",
+    "forbidden": "AuthorizationPermissionMismatch",
+    "missing": "PathNotFound",
+    "condition": "ConditionNotMet",
 }
 
 
@@ -41,11 +53,13 @@ class Fault:
     """One thing that goes wrong.
 
     Args:
-        kind: `throttle` (429 with Retry-After), `unavailable` (503), `drop` (the connection ends before the request
-            is handled), `drop-after` (it is handled, then the connection ends without an answer), `cut` (the connection
-            ends in the middle of the answer's body), `slow`, `whole` (a request for a part of a file is answered with
-            all of it), `unauthorized` (401, as for a token that ended), `forbidden` (403), or `missing` (404).
-        path: regular expression that is looked for in the request's path.
+        kind: `throttle` (429 with Retry-After, 503 from storage), `unavailable` (503), `drop` (the connection ends
+            before the request is handled), `drop-after` (it is handled, then the connection ends without an answer),
+            `cut` (the connection ends in the middle of the answer's body), `cut-request` (in the middle of the
+            request's), `slow`, `whole` (a request for a part of a file is answered with all of it), `unauthorized`
+            (401, as for a token that ended), `forbidden` (403), `missing` (404), or `condition` (412, as for what
+            somebody else has written in between).
+        path: regular expression that is looked for in the request's path with `?` and the query behind it.
         method: only requests with this method; None for all.
         times: how often it happens.
         rate: how likely it happens to a request that fits, 0 to 1.
@@ -69,9 +83,11 @@ class Faults:
 
     Args:
         seed: of what `rate` draws.
+        is_storage: whether a request is for a storage service, whose failures have its shape.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, is_storage: Callable[[dict[str, Any]], bool] = lambda _: False) -> None:
+        self._is_storage = is_storage
         self.requests: list[tuple[str, str]] = []
         self._plan: list[Fault] = []
         self._random = random.Random(seed)  # noqa: S311 - not for secrets
@@ -82,14 +98,16 @@ class Faults:
         with self._lock:
             self._plan.append(fault)
 
-    def clear(self) -> None:
-        """Forget the plan and the record."""
+    def clear(self, seed: int | None = None) -> None:
+        """Forget the plan and the record; with a seed, draw as from the start."""
         with self._lock:
             self._plan.clear()
             self.requests.clear()
+            if seed is not None:
+                self._random.seed(seed)
 
     def routes(self) -> flask.Blueprint:
-        """`POST /emulator/faults` plans one, `DELETE` clears, `GET /emulator/requests` lists."""
+        """`POST /emulator/faults` plans one, `DELETE` clears (`?seed=`), `GET /emulator/requests` lists."""
         routes = flask.Blueprint("faults", __name__)
 
         @routes.post(PLAN)
@@ -102,7 +120,7 @@ class Faults:
 
         @routes.delete(PLAN)
         def forget() -> Any:
-            self.clear()
+            self.clear(flask.request.args.get("seed", type=int))
             return {}
 
         @routes.get("/emulator/requests")
@@ -118,7 +136,7 @@ class Faults:
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
             if path.startswith("/emulator/"):
                 return app(environ, start)
-            fault = self._next(method, path)
+            fault = self._next(method, path, environ.get("QUERY_STRING", ""))
             kind = fault.kind if fault else None
             if fault and kind == "slow":
                 time.sleep(fault.seconds)
@@ -133,32 +151,45 @@ class Faults:
             if kind == "drop-after":
                 # The answer is made, so what was asked for is done, but nobody gets it.
                 b"".join(app(environ, lambda *_: lambda _: None))
-            if kind in ("drop", "drop-after"):
+            if kind == "cut-request":
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0) // 2)
+            if kind in ("drop", "drop-after", "cut-request"):
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 start("500 Dropped", [("Content-Length", "0"), ("Connection", "close")])
                 return [b""]
-            body = b'{"error":{"code":"Injected","message":"a planned failure"},"correlation":{"request":"planned"}}'
-            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            storage = self._is_storage(environ)
+            body, headers = _planned(fault.kind, storage=storage)
             if kind == "throttle":
                 headers.append(("Retry-After", str(int(fault.seconds))))
             if kind == "unauthorized":
                 environ[CLOCK] = fault.seconds
             # What was sent has to be read, or the connection can't be kept.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start(_STATUS[fault.kind], headers)
+            # A storage service that has too much to do doesn't say 429, and its clients don't repeat that.
+            start(_STATUS["unavailable" if storage and kind == "throttle" else fault.kind], headers)
             return [body]
 
         return with_faults
 
-    def _next(self, method: str, path: str) -> Fault | None:
+    def _next(self, method: str, path: str, query: str) -> Fault | None:
         with self._lock:
             self.requests.append((method, path))
             for fault in self._plan:
-                fits = fault.method in (None, method) and re.search(fault.path, path)
+                fits = fault.method in (None, method) and re.search(fault.path, f"{path}?{query}")
                 if fault.times > 0 and fits and self._random.random() < fault.rate:
                     fault.times -= 1
                     return fault
         return None
+
+
+def _planned(kind: str, *, storage: bool) -> tuple[bytes, list[tuple[str, str]]]:
+    code = _STORAGE_CODES[kind] if storage else "Injected"
+    told = {"error": {"code": code, "message": "a planned failure"}, "correlation": {"request": "planned"}}
+    body = json.dumps(told).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    if storage:
+        headers += [("x-ms-error-code", code), ("x-ms-request-id", "planned")]
+    return body, headers
 
 
 def _cut(connection: socket.socket, begun: bytes) -> Iterator[bytes]:

@@ -68,8 +68,12 @@ class Identity:
         token.write_text(self.token(_EXCHANGE))
         return certificate, token
 
-    def check(self, authorization: str | None) -> None:
+    def check(self, authorization: str | None, audiences: tuple[str, ...] = AUDIENCES) -> None:
         """Look at the Authorization header of a request.
+
+        Args:
+            authorization: the header.
+            audiences: whom its token may be for.
 
         Raises:
             RefusedToken: there is none, somebody else signed it, it is for another audience, or it has ended.
@@ -83,11 +87,11 @@ class Identity:
             raise RefusedToken("The token has expired.") from None
         except jwt.InvalidTokenError:
             raise RefusedToken("The token's signature is not valid.") from None
-        if str(claims.get("aud", "")).rstrip("/") not in AUDIENCES:
+        if str(claims.get("aud", "")).rstrip("/") not in audiences:
             raise RefusedToken(f"The token is for the audience {claims.get('aud')!r}.")
 
     def routes(self) -> flask.Blueprint:
-        """What `azure-identity` asks: where a tenant's endpoints are, and a token for a client's secret."""
+        """What `azure-identity` and Hadoop ask: where a tenant's endpoints are, and tokens for each kind of proof."""
         routes = flask.Blueprint("identity", __name__)
 
         @routes.get("/common/discovery/instance")
@@ -113,6 +117,7 @@ class Identity:
                 "token_endpoint": f"{_base()}/{tenant}/oauth2/v2.0/token",
             }
 
+        @routes.post("/<tenant>/oauth2/token")  # the first version: for a resource instead of a scope
         @routes.post("/<tenant>/oauth2/v2.0/token")
         def token(tenant: str) -> Any:
             asked = flask.request.form
@@ -127,9 +132,8 @@ class Identity:
                     return _failure("invalid_client", "AADSTS700027: The client assertion is not valid.", 401)
             elif not hmac.compare_digest(asked.get("client_secret", "").encode(), self.client_secret.encode()):
                 return _failure("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
-            audience = asked.get("scope", "").removesuffix("/.default")
-            seconds = int(self.lifetime)
-            return {"token_type": "Bearer", "expires_in": seconds, "access_token": self.token(audience)}
+            audience = asked.get("resource") or asked.get("scope", "").removesuffix("/.default")
+            return self._given(audience, expires_on=False)
 
         @routes.get("/msi/token")
         def managed() -> Any:
@@ -138,7 +142,20 @@ class Identity:
             token = self.token(flask.request.args["resource"])
             return {"token_type": "Bearer", "expires_on": str(int(time.time() + self.lifetime)), "access_token": token}
 
+        @routes.get("/metadata/identity/oauth2/token")
+        def of_machine() -> Any:
+            if flask.request.headers.get("Metadata", "").lower() != "true":
+                return _failure("invalid_request", "Required metadata header not specified.")
+            if not (resource := flask.request.args.get("resource")):
+                return _failure("invalid_request", "Required query variable 'resource' is missing.")
+            return self._given(resource, expires_on=True)
+
         return routes
+
+    def _given(self, audience: str, *, expires_on: bool) -> dict[str, Any]:
+        seconds = int(self.lifetime)
+        more = {"expires_on": str(int(time.time()) + seconds), "resource": audience} if expires_on else {}
+        return {"token_type": "Bearer", "expires_in": seconds, "access_token": self.token(audience), **more}
 
     def _vouched(self, assertion: str) -> bool:
         """Whether the client's certificate signed it, or the cluster of the workloads, which is played here, too."""

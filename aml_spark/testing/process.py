@@ -65,7 +65,7 @@ class EmulatorProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that point MLflow, `azure-identity` and this library to it."""
+        """The variables that point MLflow, Azure's clients, Spark and this library to it."""
         return environment(self.facts)
 
     def plan(self, **fault: Any) -> None:
@@ -76,9 +76,13 @@ class EmulatorProcess:
         """
         self._call("POST", "faults", json=fault)
 
-    def forget(self) -> None:
-        """Forget what was planned, and the requests that came."""
-        self._call("DELETE", "faults")
+    def forget(self, seed: int | None = None) -> None:
+        """Forget what was planned, and the requests that came.
+
+        Args:
+            seed: what the `rate` of later faults draws by; None goes on as before.
+        """
+        self._call("DELETE", "faults", params={} if seed is None else {"seed": seed})
 
     @property
     def requests(self) -> list[tuple[str, str]]:
@@ -94,12 +98,19 @@ class EmulatorProcess:
 
 
 def environment(facts: Mapping[str, str]) -> dict[str, str]:
-    """The variables that point MLflow, `azure-identity` and this library to an emulator.
+    """The variables that point MLflow, Azure's clients, Spark and this library to an emulator.
+
+    Hadoop's driver for data lakes finds the lake by `HADOOP_CONF_DIR` in whatever account a URI names, Azure's other
+    clients find Azure's hosts by the proxy, and both trust the emulator beside everybody else.
 
     Args:
         facts: what `Emulator.start` gave.
     """
     return {
+        "HADOOP_CONF_DIR": facts["hadoop_conf_dir"],
+        "HTTPS_PROXY": facts["proxy_url"],
+        "NO_PROXY": "127.0.0.1,localhost",
+        "JAVA_TOOL_OPTIONS": facts["java_options"],
         "MLFLOW_TRACKING_URI": facts["tracking_uri"],
         "REQUESTS_CA_BUNDLE": facts["ca_file"],
         "AZURE_AUTHORITY_HOST": facts["token_url"].partition(f"/{facts['tenant_id']}/")[0],

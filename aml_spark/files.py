@@ -1,0 +1,222 @@
+"""Files in a data lake that aren't tables: listed, copied both ways, moved, deleted, and told apart by checksums.
+
+MLflow finds the artifact repository for `abfss://` here, too, so that runs may keep their artifacts in a lake.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo
+
+from aml_spark.artifacts import ContainerArtifactRepository
+from aml_spark.blobs import Blob, Signed
+from aml_spark.credential import signature
+from aml_spark.datalake import LakePath, client, find, refused
+from aml_spark.errors import ArgumentError, DataLakeError
+from aml_spark.location import Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file or folder in a lake.
+
+    Args:
+        path: from the file system's root.
+        is_folder: whether it is a folder.
+        size: in bytes; 0 for a folder.
+        modified: when it was written last, in UTC.
+    """
+
+    path: str
+    is_folder: bool
+    size: int
+    modified: dt.datetime
+
+
+def listed(place: LakePath, *, recursive: bool = False) -> Iterator[File]:
+    """What is in a folder.
+
+    Args:
+        place: the folder.
+        recursive: whether what is in the folders below is listed, too.
+
+    Raises:
+        DataLakeError: there is no such folder, or it may not be listed.
+    """
+    with _asked(place), client(place) as lake:
+        for found in lake.get_paths(place.location.path or None, recursive=recursive):
+            yield File(
+                path=found.name,
+                is_folder=bool(found.is_directory),
+                size=found.content_length or 0,
+                modified=found.last_modified.replace(tzinfo=dt.timezone.utc),
+            )
+
+
+def upload(source: str | os.PathLike[str], place: LakePath) -> None:
+    """Copy a file or folder into the lake, many files and parts of files side by side.
+
+    A file is there as a whole or not at all. What an earlier call sent of a large file before it broke off isn't sent
+    again, as long as the file didn't change.
+
+    Args:
+        source: a file, which gets the name of the place, or a folder, whose content comes into it. What has the same
+            name there is replaced.
+        place: where to.
+
+    Raises:
+        ArgumentError: there is no such file or folder on this machine.
+        DataLakeError: the lake doesn't take it, or a file changed meanwhile.
+    """
+    local, repository = Path(source), LakeArtifactRepository.of(place)
+    if not local.exists():
+        raise ArgumentError(f"there is no file or folder {str(local)!r} on this machine")
+    with _asked(place):
+        if local.is_dir():
+            repository.log_artifacts(str(local))
+        else:
+            repository.upload_file(local)
+
+
+def download(place: LakePath, target: str | os.PathLike[str]) -> None:
+    """Copy a file or folder out of the lake, many files and parts of files side by side.
+
+    A file is there as a whole or not at all, and of one moment: one that changes while it is read is an error.
+
+    Args:
+        place: the file or folder.
+        target: the file or folder to write on this machine. What has the same name there is replaced.
+
+    Raises:
+        DataLakeError: there is no such file or folder, it may not be read, or it changed meanwhile.
+    """
+    local, repository = Path(target), LakeArtifactRepository.of(place)
+    with _asked(place):
+        with client(place) as lake:
+            path = place.location.path
+            is_folder = not path or lake.get_file_client(path).get_file_properties().metadata.get("hdi_isfolder")
+        if is_folder:
+            local.mkdir(parents=True, exist_ok=True)
+            repository.download_artifacts("", str(local))
+        else:
+            local.parent.mkdir(parents=True, exist_ok=True)
+            repository.download_file(local)
+
+
+def move(place: LakePath, path: str) -> LakePath:
+    """Give a file or folder another path in its file system; what is there already is replaced.
+
+    Args:
+        place: the file or folder.
+        path: the new path, from the file system's root.
+
+    Returns:
+        The new place.
+
+    Raises:
+        DataLakeError: there is no such file or folder, or it may not be moved.
+    """
+    to = Location(
+        account=place.location.account,
+        filesystem=place.location.filesystem,
+        path=path,
+        suffix=place.location.suffix,
+    )
+    with _asked(place), client(place) as lake:
+        lake.get_directory_client(place.location.path).rename_directory(f"{to.filesystem}/{to.path}")
+    return LakePath(location=to, credential=place.credential)
+
+
+def delete(place: LakePath) -> None:
+    """Delete a file, or a folder with all that is in it.
+
+    Raises:
+        ArgumentError: it is the whole file system.
+        DataLakeError: there is no such file or folder, or it may not be deleted.
+    """
+    if not place.location.path:
+        raise ArgumentError(f"{place.uri!r} is a whole file system; expected a file or folder in it")
+    with _asked(place), client(place) as lake:
+        lake.get_directory_client(place.location.path).delete_directory()
+
+
+def checksum(place: LakePath) -> str:
+    """The MD5 of a file's content in base64, as Azure and Hadoop tell it: the one that the lake keeps, else read anew.
+
+    Raises:
+        DataLakeError: there is no such file, or it may not be read.
+    """
+    with _asked(place), client(place) as lake:
+        file = lake.get_file_client(place.location.path)
+        if kept := file.get_file_properties().content_settings.content_md5:
+            return base64.b64encode(kept).decode()
+        digest = hashlib.md5(usedforsecurity=False)
+        for piece in file.download_file().chunks():
+            digest.update(piece)
+        return base64.b64encode(digest.digest()).decode()
+
+
+class LakeArtifactRepository(ContainerArtifactRepository):
+    """Files below a folder of a lake, for MLflow.
+
+    Args:
+        artifact_uri: `abfss://…`.
+    """
+
+    def __init__(self, artifact_uri: str) -> None:
+        self._open(find(artifact_uri))
+
+    @classmethod
+    def of(cls, place: LakePath) -> LakeArtifactRepository:
+        """The same for a place and what opens it."""
+        made = cls.__new__(cls)
+        made._open(place)
+        return made
+
+    def _open(self, place: LakePath) -> None:
+        location = place.location
+        address = f"https://{location.account}.{location.suffix.replace('dfs.', 'blob.', 1)}/{location.filesystem}"
+        super().__init__(address, location.path, lambda: f"{address}?{signature(place.credential, location)}")
+
+    def upload_file(self, local: Path) -> None:
+        """Store a file under the folder's own name."""
+        self._blob().upload(str(local), resume=True)
+
+    def download_file(self, local: Path) -> None:
+        """The file that has the folder's name."""
+        self._blob().download(str(local))
+
+    def _blob(self) -> Blob:
+        place = Signed(self._known_address(self._folder), lambda: self._read_address(self._folder))
+        return Blob(self._folder, place, self.chunk_thread_pool)
+
+    def _upload_to_cloud(
+        self, cloud_credential_info: ArtifactCredentialInfo, src_file_path: str, artifact_file_path: str
+    ) -> None:
+        path = cloud_credential_info.path
+        place = Signed(cloud_credential_info.signed_uri, lambda: self._write_addresses([path])[path])
+        Blob(artifact_file_path, place, self.chunk_thread_pool).upload(src_file_path, resume=True)
+
+
+@contextlib.contextmanager
+def _asked(place: LakePath) -> Iterator[None]:
+    """Say what the lake refuses, in our words."""
+    from azure.core.exceptions import AzureError
+
+    try:
+        yield
+    except AzureError as error:
+        code: Any = getattr(error, "error_code", None) or type(error).__name__
+        raise refused(place.location, str(getattr(code, "value", code))) from None
+    except MlflowException as error:
+        raise DataLakeError(f"{place.uri}: {error.message}") from None

@@ -1,0 +1,63 @@
+"""What commands share: the workspace that they work in, and tables on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aml_spark.errors import AmlSparkError
+
+EMULATOR = "emulator"  # the workspace that is started for a command
+EMULATOR_FOLDER = "aml-spark-emulator"  # what it keeps
+WORKSPACE_HELP = (
+    "Folder, URI, config.json, or `emulator`: one on 127.0.0.1 while this command runs, which keeps what it gets in "
+    "./aml-spark-emulator."
+)
+
+
+def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Rows below their columns' names, as wide as they need."""
+    lines = [names, *[["" if value is None else str(value) for value in row] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextlib.contextmanager
+def configured(workspace: str | None) -> Iterator[None]:
+    """With MLflow on the workspace that a command was given, or that is found."""
+    from aml_spark.tracking import configure
+    from aml_spark.workspace import Workspace
+
+    with opened(workspace, Path()) as address, configure(workspace=Workspace.find(address), autolog=False):
+        yield
+
+
+@contextlib.contextmanager
+def opened(workspace: str | None, folder: Path) -> Iterator[str | None]:
+    """What `--workspace` means, while a command runs; the folder gets what an emulator keeps."""
+    if workspace != EMULATOR:
+        yield workspace
+        return
+    try:
+        from aml_spark.testing import EmulatorProcess
+    except ImportError as error:
+        raise not_installed(error) from None
+    before = dict(os.environ)
+    try:
+        with EmulatorProcess(folder / EMULATOR_FOLDER) as started:
+            os.environ.update(started.environment)
+            yield started.facts["tracking_uri"]
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def not_installed(error: ImportError) -> AmlSparkError:
+    """The error for a package that the emulator needs."""
+    return AmlSparkError(f"{error.name} isn't installed", hint="pip install 'aml-spark[testing]'")

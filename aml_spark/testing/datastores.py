@@ -1,0 +1,132 @@
+"""The datastores of the workspace, as Azure Resource Manager answers for them: two on the lake, and what users make."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import flask
+
+from aml_spark.testing.artifacts import failure
+
+FILESYSTEMS = CONTAINER, FILESYSTEM = "workspaceblobs", "lake"
+_TYPE = "Microsoft.MachineLearningServices/workspaces/datastores"
+
+
+class Datastores:
+    """The datastores of one workspace.
+
+    Args:
+        folder: gets `datastores.json`, readable by its owner alone: there are secrets in it.
+        workspace: the workspace's ARM path.
+        account: name of the lake's account.
+        key: its key.
+    """
+
+    def __init__(self, folder: Path, workspace: str, account: str, key: str) -> None:
+        self._file, self._workspace = folder / "datastores.json", workspace
+        self._lock = threading.Lock()
+        if not self._file.exists():
+            self._file.touch(mode=0o600)
+            place = {"accountName": account, "endpoint": "core.windows.net", "protocol": "https"}
+            secrets = {"secretsType": "AccountKey", "key": key}
+            self._write(
+                {
+                    "workspaceblobstore": {
+                        **place,
+                        "datastoreType": "AzureBlob",
+                        "containerName": CONTAINER,
+                        "isDefault": True,
+                        "credentials": {"credentialsType": "AccountKey", "secrets": secrets},
+                    },
+                    "lake": {
+                        **place,
+                        "datastoreType": "AzureDataLakeGen2",
+                        "filesystem": FILESYSTEM,
+                        "isDefault": False,
+                        "credentials": {"credentialsType": "None"},
+                    },
+                }
+            )
+
+    def routes(self) -> flask.Blueprint:
+        """List, get, create, delete, and what opens one."""
+        routes = flask.Blueprint("datastores", __name__)
+        root = f"{self._workspace}/datastores"
+
+        @routes.get(root)
+        def listed() -> Any:
+            return {"value": [self._shown(name, known) for name, known in self._read().items()]}
+
+        @routes.get(f"{root}/<name>")
+        def get(name: str) -> Any:
+            known = self._read().get(name)
+            return _missing(name) if known is None else self._shown(name, known)
+
+        @routes.put(f"{root}/<name>")
+        def put(name: str) -> Any:
+            given = flask.request.get_json()["properties"]
+            with self._lock:
+                self._write({**self._read(), name: {"isDefault": False, **given}})
+            return self._shown(name, given), 201
+
+        @routes.delete(f"{root}/<name>")
+        def delete(name: str) -> Any:
+            with self._lock:
+                known = self._read()
+                if known.pop(name, None) is None:
+                    return "", 204
+                self._write(known)
+            return "", 200
+
+        @routes.post(f"{root}/<name>/listSecrets")
+        def secrets(name: str) -> Any:
+            known = self._read().get(name)
+            if known is None:
+                return _missing(name)
+            found = known["credentials"].get("secrets")
+            if found is None:
+                return failure(400, "UserError", f"The datastore '{name}' keeps no credentials.")
+            asked = flask.request.get_json(silent=True) or {}
+            if asked.get("expirableSecret") and found["secretsType"] == "AccountKey":
+                return {"secretsType": "Sas", "sasToken": _signed(known, found["key"], asked["expireAfterHours"])}
+            return found
+
+        return routes
+
+    def _shown(self, name: str, known: dict[str, Any]) -> dict[str, Any]:
+        credentials = {key: value for key, value in known["credentials"].items() if key != "secrets"}
+        now = dt.datetime.now(dt.timezone.utc).isoformat()
+        return {
+            "id": f"{self._workspace}/datastores/{name}",
+            "name": name,
+            "type": _TYPE,
+            "properties": {"tags": {}, "properties": {}, **known, "credentials": credentials},
+            "systemData": {"createdAt": now, "lastModifiedAt": now},
+        }
+
+    def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+        return found
+
+    def _write(self, known: dict[str, Any]) -> None:
+        whole = self._file.with_suffix(".new")
+        whole.touch(mode=0o600)
+        whole.write_text(json.dumps(known), encoding="utf-8")
+        whole.replace(self._file)
+
+
+def _signed(known: dict[str, Any], key: str, hours: int) -> str:
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    rights = ContainerSasPermissions(read=True, write=True, delete=True, list=True, add=True, create=True)
+    end = dt.datetime.now(dt.timezone.utc) + dt.timedelta(hours=hours)
+    container = known.get("containerName") or known["filesystem"]
+    return generate_container_sas(known["accountName"], container, account_key=key, permission=rights, expiry=end)
+
+
+def _missing(name: str) -> Any:
+    return failure(404, "UserError", f"Could not find datastore with name {name}.")
