@@ -25,7 +25,7 @@ from aml_spark.service import Service
 
 PATHS_PER_CALL = 50
 _logger = logging.getLogger(__name__)
-_THREADS = 16  # for files and for parts of files, each: what they wait for is the network
+_THREADS = 10  # for files and for parts of files, each: as many as MLflow keeps connections
 _RUN = re.compile(
     r"(?:.*/)?experiments/(?P<experiment>[^/]+)/runs/(?P<run>[^/]+)(?P<files>/artifacts(?:/(?P<path>.*))?)?"
 )

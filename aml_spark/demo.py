@@ -88,16 +88,21 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
     for line in (*_lines(months), "", *_origin_lines(origins)):
         click.echo(line)
     click.echo(f"\n{result.rows:,} flights scored with {MODEL}/{result.model_version}. All of it lies in {out}:")
-    if place:
-        click.echo(f"(the tables and the models' files in {root})")
-    for name, what in (
+    tables = [
         ("flights", f"Delta table, version {result.source_version}"),
         ("predictions", f"Delta table, version {result.target_version}"),
+    ]
+    for name, what in (
+        *(tables if place is None else []),
         *([] if workspace else [("mlworkspace", "runs and models")]),
         ("report.html", "the table and the picture as a page"),
         ("by_month.png", "the picture"),
     ):
         click.echo(f"  {name:<13} {what}")
+    if place:
+        click.echo(f"and in {root}:")
+        for name, what in (*tables, ("artifacts", "the models' files")):
+            click.echo(f"  {name:<13} {what}")
     if workspace:
         click.echo(f"Runs and models are in the workspace {tracking.workspace.name or tracking.workspace!r}.")
     else:

@@ -24,11 +24,10 @@ import aml_spark
 from aml_spark import datalake, datastore
 from aml_spark.datalake import AccountKey, LakePath, Location, ManagedIdentity, SasToken, ServicePrincipal, SignedIn
 from aml_spark.errors import DataLakeError
+from aml_spark.testing import EmulatorProcess
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-    from aml_spark.testing import EmulatorProcess
 
 SECRETS = ("account.key", "sas.fixed.token", "oauth2.client.secret")
 
@@ -289,3 +288,19 @@ def test_two_processes_that_commit_the_same_version_lose_nothing(
     assert rows.distinct().count() == rows.count() == 2 * rounds
     history = spark.sql(f"DESCRIBE HISTORY delta.`{table}`").select("version").collect()
     assert sorted(row.version for row in history) == list(range(2 * rounds + 1))
+
+
+def test_the_demo_runs_with_tables_and_artifacts_in_the_lake(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aml_spark", "demo", "--lake", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "255,987 flights scored with flight-delay/1" in done.stdout
+    assert "and in abfss://lake@amlsparklake.dfs.core.windows.net/demo:" in done.stdout
+    assert {place.name for place in tmp_path.iterdir()} == {
+        "aml-spark-emulator", "by_month.png", "mlworkspace", "report.html"
+    }  # fmt: skip
+    with EmulatorProcess(tmp_path / "aml-spark-emulator") as kept, _service(kept.facts) as service:
+        names = [found.name for found in service.get_file_system_client("lake").get_paths("demo")]
+    assert {"demo/flights/_delta_log", "demo/predictions/_delta_log"} <= set(names)
+    assert any(name.startswith("demo/artifacts/flights/models/") and name.endswith("/MLmodel") for name in names)
+    assert not (tmp_path / "mlworkspace" / "artifacts").exists()

@@ -135,6 +135,8 @@ def plain(direction: str, local: Path, name: str) -> Callable[[], None]:
 
 def ours(direction: str, local: Path, name: str) -> Callable[[], None]:
     """This library."""
+    import azure.storage.filedatalake  # noqa: F401  # as in the plain loop, before the clock runs
+
     from aml_spark import files
 
     location = datalake.Location(account=ACCOUNT, filesystem="lake", path=name)

@@ -1,4 +1,4 @@
-"""The rows of a data lake in SQLite: nodes in their tree, the contents of files, and blocks that wait for a commit."""
+"""The rows of a data lake in SQLite: nodes in their tree, the pieces of files, and blocks that wait for a commit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_spark.testing.lake import acls
+from aml_spark.testing.lake.contents import Contents
 from aml_spark.testing.lake.nodes import LakeError, Node, parts
 
 _SCHEMA = """
@@ -23,16 +24,19 @@ CREATE TABLE IF NOT EXISTS node (
     properties TEXT NOT NULL, owner TEXT NOT NULL, "group" TEXT NOT NULL, acl TEXT NOT NULL, sticky INTEGER NOT NULL,
     lease TEXT, lease_until REAL, lease_seconds INTEGER NOT NULL, lease_broken INTEGER NOT NULL, UNIQUE (parent, name));
 CREATE TABLE IF NOT EXISTS chunk (
-    node INTEGER NOT NULL, position INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (node, position));
+    node INTEGER NOT NULL, position INTEGER NOT NULL, size INTEGER NOT NULL, content TEXT NOT NULL,
+    PRIMARY KEY (node, position));
 CREATE TABLE IF NOT EXISTS block (
-    place TEXT NOT NULL, id TEXT NOT NULL, part INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (place, id, part));
+    place TEXT NOT NULL, id TEXT NOT NULL, size INTEGER NOT NULL, content TEXT NOT NULL, PRIMARY KEY (place, id));
+CREATE INDEX IF NOT EXISTS chunk_content ON chunk (content);
+CREATE INDEX IF NOT EXISTS block_content ON block (content);
 CREATE TABLE IF NOT EXISTS counter (last INTEGER NOT NULL);
 """
 _BELOW = (
     "WITH RECURSIVE below(id) AS (VALUES (?) UNION ALL SELECT node.id FROM node JOIN below ON node.parent = below.id)"
 )
+_USED = "SELECT content FROM chunk WHERE content = ?1 UNION SELECT content FROM block WHERE content = ?1"
 ROOT = 0  # the parent of all filesystems
-_CHUNK = 2**20  # so that a read of a few bytes doesn't load all that one request brought
 
 
 class Rows:
@@ -46,7 +50,12 @@ class Rows:
         self._lock = threading.RLock()
         name = ":memory:" if database is None else os.fspath(database)
         self._db = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
-        self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_SCHEMA}")
+        self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {_SCHEMA}")
+        self._contents = Contents(database and database.with_suffix(".contents"))
+        used = self._db.execute("SELECT content FROM chunk UNION SELECT content FROM block")
+        self._contents.keep_only({content for (content,) in used.fetchall()})
+        self._added: list[str] = []
+        self._dropped: list[str] = []
 
     def close(self) -> None:
         """Let the file go."""
@@ -60,13 +69,20 @@ class Rows:
             if self._db.in_transaction:
                 yield
                 return
+            self._added, self._dropped = [], []
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
                 self._db.execute("ROLLBACK")
+                self._dropped = self._added
                 raise
-            self._db.execute("COMMIT")
+            else:
+                self._db.execute("COMMIT")
+            finally:
+                for content in self._dropped:
+                    if self._db.execute(_USED, (content,)).fetchone() is None:
+                        self._contents.drop(content)
 
     def filesystem(self, name: str) -> Node:
         """The row of one."""
@@ -165,21 +181,20 @@ class Rows:
 
     def remove(self, node: Node) -> None:
         """Delete a node with all below."""
-        self._db.execute(f"{_BELOW} DELETE FROM chunk WHERE node IN (SELECT id FROM below)", (node.id,))
+        self._forget(f"{_BELOW} DELETE FROM chunk WHERE node IN (SELECT id FROM below)", node.id)
         self._db.execute(f"{_BELOW} DELETE FROM node WHERE id IN (SELECT id FROM below)", (node.id,))
 
     def put(self, node: Node, position: int, data: bytes) -> None:
         """Keep a file's bytes from a position on."""
-        for start in range(0, len(data), _CHUNK):
-            row = (node.id, position + start, data[start : start + _CHUNK])
-            self._db.execute("INSERT INTO chunk VALUES (?, ?, ?)", row)
+        if data:
+            row = (node.id, position, len(data), self._kept(data))
+            self._db.execute("INSERT INTO chunk VALUES (?, ?, ?, ?)", row)
 
     def end(self, node: Node, position: int) -> int:
         """How far the bytes of a file reach without a gap, up to a position."""
         end = node.length
         found = self._db.execute(
-            "SELECT position, length(data) FROM chunk WHERE node = ? AND position >= ? AND position < ? "
-            "ORDER BY position",
+            "SELECT position, size FROM chunk WHERE node = ? AND position >= ? AND position < ? ORDER BY position",
             (node.id, node.length, position),
         )
         for start, size in found.fetchall():
@@ -190,40 +205,51 @@ class Rows:
 
     def drop(self, node: Node, start: int = 0, end: int = sys.maxsize) -> None:
         """Forget a file's bytes that begin in a range."""
-        self._db.execute("DELETE FROM chunk WHERE node = ? AND position >= ? AND position < ?", (node.id, start, end))
+        self._forget("DELETE FROM chunk WHERE node = ? AND position >= ? AND position < ?", node.id, start, end)
 
     def content(self, node: Node, start: int, end: int) -> bytes:
         """A file's bytes in a range."""
         found = self._db.execute(
-            "SELECT position, data FROM chunk WHERE node = ? AND position > ? AND position < ? ORDER BY position",
-            (node.id, start - _CHUNK, end),
+            "SELECT position, content FROM chunk WHERE node = ? AND position + size > ? AND position < ? "
+            "ORDER BY position",
+            (node.id, start, end),
         )
-        return b"".join(data[max(0, start - place) : end - place] for place, data in found)
+        return b"".join(self._contents.read(key, max(0, start - place), end - place) for place, key in found.fetchall())
 
     def stage(self, filesystem: str, path: str, block: str, data: bytes) -> None:
         """Keep a block."""
         place = self._place(filesystem, path)
-        self._db.execute("DELETE FROM block WHERE place = ? AND id = ?", (place, block))
-        for part in range(0, len(data) or 1, _CHUNK):
-            row = (place, block, part, data[part : part + _CHUNK])
-            self._db.execute("INSERT INTO block VALUES (?, ?, ?, ?)", row)
+        self._forget("DELETE FROM block WHERE place = ? AND id = ?", place, block)
+        self._db.execute("INSERT INTO block VALUES (?, ?, ?, ?)", (place, block, len(data), self._kept(data)))
 
-    def staged(self, filesystem: str, path: str, block: str) -> Iterator[bytes]:
-        """A block's bytes in pieces; none at all where there is no such block."""
-        place = self._place(filesystem, path)
-        found = self._db.execute("SELECT data FROM block WHERE place = ? AND id = ? ORDER BY part", (place, block))
-        return (data for (data,) in found.fetchall())
+    def join(self, node: Node, filesystem: str, path: str, blocks: list[str]) -> int:
+        """Make blocks the content of a file, and forget the others; its length, or -1 where a block is missing."""
+        place, end = self._place(filesystem, path), 0
+        known = "SELECT size, content FROM block WHERE place = ? AND id = ?"
+        for block in blocks:
+            found = self._db.execute(known, (place, block)).fetchone()
+            if found is None:
+                return -1
+            size, content = found
+            if size:
+                self._db.execute("INSERT INTO chunk VALUES (?, ?, ?, ?)", (node.id, end, size, content))
+            end += size
+        self._forget("DELETE FROM block WHERE place = ?", place)
+        return end
 
     def waiting(self, filesystem: str, path: str) -> dict[str, int]:
         """The blocks that wait for a commit, with their lengths."""
-        found = self._db.execute(
-            "SELECT id, SUM(LENGTH(data)) FROM block WHERE place = ? GROUP BY id", (self._place(filesystem, path),)
-        )
+        found = self._db.execute("SELECT id, size FROM block WHERE place = ?", (self._place(filesystem, path),))
         return dict(found.fetchall())
 
-    def unstage(self, filesystem: str, path: str) -> None:
-        """Forget all blocks for a path."""
-        self._db.execute("DELETE FROM block WHERE place = ?", (self._place(filesystem, path),))
+    def _kept(self, data: bytes) -> str:
+        self._added.append(self._contents.add(data))
+        return self._added[-1]
+
+    def _forget(self, statement: str, *values: Any) -> None:
+        """Delete rows that name contents; these go with the end of the transaction."""
+        found = self._db.execute(f"{statement} RETURNING content", values)
+        self._dropped += [content for (content,) in found.fetchall()]
 
     def _etag(self) -> str:
         """As the service's look: a time, but never the same twice."""

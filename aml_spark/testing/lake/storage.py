@@ -169,15 +169,9 @@ class Lake:
         """Make a file of staged blocks; the others are dropped. Options are those of `create`."""
         with self._rows.transaction():
             node = self.create(filesystem, path, directory=False, **options)
-            end = 0
-            for block in blocks:
-                pieces = list(self._rows.staged(filesystem, path, block))
-                if not pieces:
-                    raise LakeError(400, "InvalidBlockList")
-                for data in pieces:
-                    self._rows.put(node, end, data)
-                    end += len(data)
-            self._rows.unstage(filesystem, path)
+            end = self._rows.join(node, filesystem, path, blocks)
+            if end < 0:
+                raise LakeError(400, "InvalidBlockList")
             return self._rows.update(node, length=end)
 
     def read(
