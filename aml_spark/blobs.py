@@ -29,6 +29,8 @@ from aml_spark.service import TRANSIENT, wait
 T = TypeVar("T")
 _PART = 16 * 2**20  # bytes of a large file that are downloaded in one request
 _STEP = 2**20
+# Many answers may be waited for, but few are read at a time: more threads only take the interpreter from each other.
+_BODIES = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
 
 class Signed:
@@ -237,7 +239,7 @@ def _first_part(address: str, file: str) -> tuple[int, str | None]:
         The whole's size in bytes, and its ETag, or None where nothing is left to download.
     """
     with _sent("get", address, stream=True, headers={"Range": f"bytes=0-{_PART - 1}"}) as answer:
-        with Path(file).open("wb") as content:
+        with Path(file).open("wb") as content, _BODIES:
             if answer.status_code == 416:
                 return 0, None
             for data in answer.iter_content(_STEP):
@@ -253,7 +255,7 @@ def _part(address: str, file: str, start: int, etag: str) -> None:
     with _sent("get", address, stream=True, headers=headers) as answer:
         if answer.status_code != 206:
             raise ValueError(f"a part was asked for, and the answer is HTTP {answer.status_code}")
-        with Path(file).open("r+b") as content:
+        with Path(file).open("r+b") as content, _BODIES:
             content.seek(start)
             for data in answer.iter_content(_STEP):
                 content.write(data)

@@ -40,8 +40,7 @@ __all__ = [
     "settings",
 ]
 
-# Settings that say how an account is entered; where a session has one of them, somebody has taken care of it.
-_ENTRANCES = ("fs.azure.account.auth.type", "fs.azure.account.key", "fs.azure.sas.fixed.token")
+_KIND, _KEY, _SIGNATURE = "fs.azure.account.auth.type", "fs.azure.account.key", "fs.azure.sas.fixed.token"
 # Spark writes a session's settings to its event log and its web pages. It hides those whose names match this or have
 # "secret" or "token" in them, which an account's key hasn't.
 _REDACTED, _KEYS = "spark.sql.redaction.options.regex", "account[.]key"
@@ -90,19 +89,27 @@ def find(place: str | Location, *, credential: Credential | None = None) -> Lake
     return LakePath(location=location, credential=credential or own or discover(location))
 
 
-def settings(path: LakePath) -> Mapping[str, str]:
+def settings(path: LakePath, *, of_account: bool = False) -> Mapping[str, str]:
     """Hadoop's settings that open the account, each for this account alone. They hold secrets.
 
     Spark takes them as they are in a session's `spark.conf`, and with `spark.hadoop.` before them when it starts.
+
+    Args:
+        path: a place in it.
+        of_account: whether a signature is set for all file systems of the account, as Spark before 4.1 and Databricks
+            have it; else for that of the place.
 
     Raises:
         AuthenticationError: nobody is signed in.
         DataLakeError: the account doesn't sign for who is.
     """
     found = path.credential.hadoop()
-    if "fs.azure.sas.fixed.token" in found and session.on_databricks():
+    if _SIGNATURE in found and session.on_databricks():
         found["fs.azure.sas.token.provider.type"] = _FIXED_ON_DATABRICKS
-    return {f"{name}.{path.location.host}": value for name, value in found.items()}
+    where = dict.fromkeys(found, path.location.host)
+    if not of_account and _SIGNATURE in found:
+        where[_SIGNATURE] = f"{path.location.filesystem}.{path.location.host}"
+    return {f"{name}.{where[name]}": value for name, value in found.items()}
 
 
 def connect(spark: SparkSession, path: LakePath) -> None:
@@ -115,7 +122,8 @@ def connect(spark: SparkSession, path: LakePath) -> None:
         AuthenticationError, DataLakeError: see `settings`.
         SessionError: the session takes no such settings.
     """
-    wanted = settings(path)
+    older = session.on_databricks() or session.spark_version(spark) < (4, 1)
+    wanted = settings(path, of_account=older)
     hidden = session.setting(spark, _REDACTED) or ""
     try:
         if _KEYS not in hidden:
@@ -173,8 +181,17 @@ def client(path: LakePath) -> FileSystemClient:
 
 
 def _is_connected(spark: SparkSession, location: Location) -> bool:
-    names = (f"{name}{account}" for name in _ENTRANCES for account in (f".{location.host}", ""))
-    return any(session.setting(spark, f"{start}{name}") for name in names for start in ("", "spark.hadoop."))
+    """Whether the session has settings for the place: ours, or somebody's who has taken care of it."""
+    account = [f".{location.host}", ""]
+
+    def has(name: str, ends: list[str]) -> str | None:
+        names = (f"{start}{name}{end}" for end in ends for start in ("", "spark.hadoop."))
+        return next((found for one in names if (found := session.setting(spark, one))), None)
+
+    if has(_KIND, account) == "SAS":
+        signed = has(_SIGNATURE, [f".{location.filesystem}.{location.host}", *account])
+        return bool(signed or has("fs.azure.sas.token.provider.type", account))
+    return bool(has(_KIND, account) or has(_KEY, account))
 
 
 def refusal(text: str, error: BaseException) -> DataLakeError | None:

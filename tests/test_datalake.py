@@ -212,6 +212,22 @@ def test_a_file_system_that_is_not_there_is_named(
         aml_spark.score(spark, model=model, source=source, target=target)
 
 
+def test_two_file_systems_of_an_account_have_signatures_of_their_own(
+    lake_spark: SparkSession, environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = [Location(account=environment["lake_account"], filesystem=f"fs-{uuid.uuid4().hex[:12]}") for _ in range(2)]
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", environment["lake_account"])
+    spark = lake_spark.newSession()
+    for root in roots:
+        with _service(environment) as service:
+            service.create_file_system(root.filesystem)
+        monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", _signed(environment, root))
+        with pytest.raises(aml_spark.TableNotFoundError):  # and not for want of a key
+            aml_spark.lineage(spark, (root / "table").uri)
+        spark.range(3).write.format("delta").save((root / "table").uri)
+    assert [spark.read.format("delta").load((root / "table").uri).count() for root in roots] == [3, 3]
+
+
 def test_a_path_that_a_principal_may_not_read_is_named(
     lake_spark: SparkSession, environment: dict[str, Any], root: Location
 ) -> None:

@@ -136,5 +136,5 @@ def test_settings_name_the_account_and_leave_out_a_question_mark() -> None:
     found = datalake.settings(datalake.LakePath(location=PLACE, credential=SasToken(token="?sv=1&sig=x")))
     assert found == {
         "fs.azure.account.auth.type.account1.dfs.core.windows.net": "SAS",
-        "fs.azure.sas.fixed.token.account1.dfs.core.windows.net": "sv=1&sig=x",
+        "fs.azure.sas.fixed.token.data.account1.dfs.core.windows.net": "sv=1&sig=x",
     }
