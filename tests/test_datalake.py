@@ -270,6 +270,38 @@ def test_no_log_shows_what_opens_an_account(
         assert secret not in shown
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "method"),
+    [
+        ("unavailable", "", None),
+        ("drop", "", None),
+        ("drop-after", "", "PUT"),  # making files, and renaming them, with which Delta commits
+        ("cut", r"/_delta_log/\d", "GET"),  # not of lists, which Hadoop doesn't ask for again
+    ],
+)
+def test_a_table_is_written_once_whatever_happens_to_requests(
+    lake_spark: SparkSession,
+    environment: dict[str, Any],
+    azureml_emulator: EmulatorProcess,
+    root: Location,
+    kind: str,
+    path: str,
+    method: str | None,
+) -> None:
+    spark, table = lake_spark.newSession(), (root / "table").uri
+    datalake.connect(spark, datalake.find(table))
+    spark.range(3).write.format("delta").save(table)
+    azureml_emulator.forget(seed=7)
+    azureml_emulator.plan(kind=kind, path=f"{root.filesystem}.*{path}", method=method, times=6, rate=0.3)
+    try:
+        for _ in range(2):
+            spark.range(3).write.format("delta").mode("append").save(table)
+            assert spark.read.format("delta").load(table).count() % 3 == 0
+    finally:
+        azureml_emulator.forget()
+    assert spark.read.format("delta").load(table).count() == 9
+
+
 def test_two_processes_that_commit_the_same_version_lose_nothing(
     lake_spark: SparkSession, environment: dict[str, Any], root: Location
 ) -> None:
