@@ -70,7 +70,7 @@ def java_options(ca_file: Path) -> str:
         "trustStoreType": "PKCS12",
         "trustStorePassword": _JAVA_PASSWORD,
     }
-    return " ".join(f"-Djavax.net.ssl.{name}={value}" for name, value in trusted.items())
+    return " ".join(f'"-Djavax.net.ssl.{name}={value}"' for name, value in trusted.items())
 
 
 def self_signed(subject: str, key: Any) -> bytes:

@@ -30,7 +30,6 @@ class Datastores:
         self._file, self._workspace = folder / "datastores.json", workspace
         self._lock = threading.Lock()
         if not self._file.exists():
-            self._file.touch(mode=0o600)
             place = {"accountName": account, "endpoint": "core.windows.net", "protocol": "https"}
             secrets = {"secretsType": "AccountKey", "key": key}
             self._write(
@@ -69,6 +68,8 @@ class Datastores:
         @routes.put(f"{root}/<name>")
         def put(name: str) -> Any:
             given = flask.request.get_json()["properties"]
+            if "credentials" not in given:
+                return failure(400, "UserError", "credentials is missing.")
             with self._lock:
                 self._write({**self._read(), name: {"isDefault": False, **given}})
             return self._shown(name, given), 201

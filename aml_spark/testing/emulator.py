@@ -56,8 +56,9 @@ class Emulator:
             `arm_url`, `proxy_url`, `token_url`, `ca_file`,
             `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`; for other ways
             to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`; of a
-            data lake `lake_url` (plain HTTP, where tokens are given out, too), `lake_account` and `lake_key`; and as
-            `environment` the variables that point MLflow, `azure-identity` and this library here.
+            data lake `lake_url` (plain HTTP, where tokens are given out, too), `lake_account` and `lake_key`; for Java
+            `java_options` and `hadoop_conf_dir`; and as `environment` the variables that point MLflow, Azure's clients,
+            Spark and this library here.
 
         Raises:
             OSError: the port is in use.

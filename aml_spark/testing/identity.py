@@ -148,6 +148,8 @@ class Identity:
                 return _failure("invalid_request", "Required metadata header not specified.")
             if not (resource := flask.request.args.get("resource")):
                 return _failure("invalid_request", "Required query variable 'resource' is missing.")
+            if "storage" not in resource:  # it takes no secret, so it opens the lake only
+                return _failure("invalid_resource", "The machine's identity is for storage only here.")
             return self._given(resource, expires_on=True)
 
         return routes

@@ -109,7 +109,9 @@ def environment(facts: Mapping[str, str]) -> dict[str, str]:
     return {
         "HADOOP_CONF_DIR": facts["hadoop_conf_dir"],
         "HTTPS_PROXY": facts["proxy_url"],
+        "https_proxy": facts["proxy_url"],  # which goes before the other where both are set
         "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
         "JAVA_TOOL_OPTIONS": facts["java_options"],
         "MLFLOW_TRACKING_URI": facts["tracking_uri"],
         "REQUESTS_CA_BUNDLE": facts["ca_file"],

@@ -23,6 +23,7 @@ from aml_spark.testing.faults import CLOCK
 
 HEADERS = "aml_spark.headers"  # in a request's environment: its headers with their names as they were sent
 _STEP = 2**20
+_HANDSHAKE = 30  # seconds that a client has for it
 _BLOBS = ".blob.core.windows.net"
 # What the proxy sends here. Every other host is refused, so that nothing leaves the machine.
 HOSTS = (
@@ -113,8 +114,9 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._connection.read(min(len(buffer), self._left))
-        if self._left and not data:
+        wanted = min(len(buffer), self._left)
+        data = self._connection.read(wanted)
+        if len(data) < wanted:
             raise ConnectionError("the connection ended in the middle of a request")
         self._left -= len(data)
         buffer[: len(data)] = data
@@ -174,10 +176,13 @@ class Server(PlainServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands, then answer."""
         try:
-            with self._context.wrap_socket(request, server_side=True) as secured:
+            with self._context.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as secured:
                 self._open.discard(request)  # its place is taken by the wrapped one
                 self._open.add(secured)
                 try:
+                    secured.settimeout(_HANDSHAKE)
+                    secured.do_handshake()
+                    secured.settimeout(None)
                     super().finish_request(secured, client_address)
                 finally:
                     self._open.discard(secured)

@@ -73,7 +73,9 @@ class LakeAccount:
         protocol: Dfs | LakeBlobs = self._blobs if _is_blob(call) else self._dfs
         try:
             call.caller = call.authenticate(filesystem, protocol.place(call), args)
-            return protocol.answer(call)
+            call.receive()  # before the lake is locked: a client may take its time
+            with self._lake.transaction():
+                return protocol.answer(call)
         except LakeError as error:
             return protocol.failure(call, error)
         except (ValueError, ET.ParseError):  # of a number, a date, base64 or XML
@@ -108,6 +110,8 @@ def _key(folder: Path | None) -> str:
         return file.read_text()
     key = base64.b64encode(secrets.token_bytes(64)).decode()
     if file:
-        file.touch(mode=0o600)
-        file.write_text(key)
+        whole = file.with_suffix(".new")
+        whole.touch(mode=0o600)
+        whole.write_text(key)
+        whole.replace(file)
     return key

@@ -48,7 +48,7 @@ class LakeBlobs:
             return self._account(call)
         if call.args.get("restype") == "container":
             return self._container(call)
-        if call.args.get("restype") == "account":
+        if call.args.get("restype") == "account" and call.method in ("GET", "HEAD"):
             return self._information(call)
         if call.method in ("GET", "HEAD") and not call.args.get("comp"):
             return self._read(call)

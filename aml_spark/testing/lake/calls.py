@@ -62,11 +62,15 @@ class Call:
     args: dict[str, str]
     authenticate: Callable[[str, str, dict[str, str]], Caller] = field(repr=False)
     caller: Caller | None = None
+    received: bytes = field(default=b"", repr=False)
 
     def require(self, letters: str, right: str, kind: str = "o", path: str | None = None) -> None:
         """Look whether the caller may; see `Caller.require`."""
         assert self.caller is not None
-        self.caller.require(letters, kind, self.filesystem, self.path if path is None else path, right)
+        about = self.path if path is None else path
+        if kind == "o" and "w" in letters and not about:  # it would write the filesystem itself
+            kind = "c"
+        self.caller.require(letters, kind, self.filesystem, about, right)
 
     def header(self, name: str) -> str | None:
         """A header, or None."""
@@ -79,7 +83,7 @@ class Call:
             LakeError: there is none.
         """
         text = self.args.get(name) or ("" if default is None else str(default))
-        if not text.isdigit():
+        if not text.isdigit() or (name.lower() == "maxresults" and not int(text)):
             raise LakeError(400, "InvalidQueryParameterValue", f"The query parameter {name} is missing or no number.")
         return int(text)
 
@@ -97,13 +101,17 @@ class Call:
             lease=self.header(lease) or None,  # it is sent empty, too
         )
 
+    def receive(self) -> None:
+        """Wait for all that is sent."""
+        self.received = self.request.get_data(cache=False)
+
     def body(self) -> bytes:
-        """All that was sent.
+        """What was received.
 
         Raises:
             LakeError: it isn't what its checksum says.
         """
-        data = self.request.get_data(cache=False)
+        data = self.received
         told = self.header("Content-MD5")
         if told and base64.b64decode(told) != hashlib.md5(data, usedforsecurity=False).digest():
             raise LakeError(
@@ -132,7 +140,10 @@ class Call:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", told.strip())
         if match is None:
             raise LakeError(400, "InvalidHeaderValue", "The value for the range is not in the correct format.")
-        return int(match[1]), int(match[2]) + 1 if match[2] else sys.maxsize
+        start, end = int(match[1]), int(match[2]) + 1 if match[2] else sys.maxsize
+        if end <= start:
+            raise LakeError(400, "InvalidHeaderValue", "The range ends before it begins.")
+        return start, end
 
     def lease(self) -> dict[str, Any]:
         """What its headers say of a lease."""
@@ -166,7 +177,7 @@ class Call:
     def read(self, node: Node, data: bytes, start: int, *, ranged: bool, headers: dict[str, str]) -> Response:
         """The answer to a GET or HEAD of a path."""
         told = {**shown(node), **headers}
-        if self.method == "HEAD":
+        if self.request.method == "HEAD":
             response = self.answer(
                 200, b"", told, json.loads(node.headers).get("content-type", "application/octet-stream")
             )

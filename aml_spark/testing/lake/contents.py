@@ -18,7 +18,7 @@ class Contents:
         self._folder = folder
         self._kept: dict[str, bytes] = {}
         if folder is not None:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
 
     def add(self, data: bytes) -> str:
         """Keep a piece; gives its key."""

@@ -59,7 +59,7 @@ class LakeError(Exception):
     @property
     def reason(self) -> str:
         """What stands beside the status: all that is told where an answer has no body."""
-        return f"{self.status} {_MESSAGES.get(self.code, str(self))}"
+        return f"{self.status} {_MESSAGES.get(self.code, self.code)}"
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,11 @@ class Rows:
         self._db = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
         self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {_SCHEMA}")
         self._contents = Contents(database and database.with_suffix(".contents"))
-        used = self._db.execute("SELECT content FROM chunk UNION SELECT content FROM block")
-        self._contents.keep_only({content for (content,) in used.fetchall()})
         self._added: list[str] = []
         self._dropped: list[str] = []
+        with self.transaction():
+            used = self._db.execute("SELECT content FROM chunk UNION SELECT content FROM block")
+            self._contents.keep_only({content for (content,) in used.fetchall()})
 
     def close(self) -> None:
         """Let the file go."""
@@ -73,12 +74,12 @@ class Rows:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk ends it by itself
+                    self._db.execute("ROLLBACK")
                 self._dropped = self._added
                 raise
-            else:
-                self._db.execute("COMMIT")
             finally:
                 for content in self._dropped:
                     if self._db.execute(_USED, (content,)).fetchone() is None:
@@ -180,7 +181,9 @@ class Rows:
         return self.row(node.id)
 
     def remove(self, node: Node) -> None:
-        """Delete a node with all below."""
+        """Delete a node with all below, and of a filesystem the blocks that wait there."""
+        if node.parent == ROOT:
+            self._forget("DELETE FROM block WHERE place LIKE ?", f"{node.id}/%")
         self._forget(f"{_BELOW} DELETE FROM chunk WHERE node IN (SELECT id FROM below)", node.id)
         self._db.execute(f"{_BELOW} DELETE FROM node WHERE id IN (SELECT id FROM below)", (node.id,))
 
@@ -210,11 +213,14 @@ class Rows:
     def content(self, node: Node, start: int, end: int) -> bytes:
         """A file's bytes in a range."""
         found = self._db.execute(
-            "SELECT position, content FROM chunk WHERE node = ? AND position + size > ? AND position < ? "
+            "SELECT position, size, content FROM chunk WHERE node = ? AND position + size > ? AND position < ? "
             "ORDER BY position",
             (node.id, start, end),
         )
-        return b"".join(self._contents.read(key, max(0, start - place), end - place) for place, key in found.fetchall())
+        return b"".join(
+            self._contents.read(key, max(0, start - place), min(size, end - place))
+            for place, size, key in found.fetchall()
+        )
 
     def stage(self, filesystem: str, path: str, block: str, data: bytes) -> None:
         """Keep a block."""
@@ -234,13 +240,24 @@ class Rows:
             if size:
                 self._db.execute("INSERT INTO chunk VALUES (?, ?, ?, ?)", (node.id, end, size, content))
             end += size
-        self._forget("DELETE FROM block WHERE place = ?", place)
+        self.unstage(filesystem, path)
         return end
 
     def waiting(self, filesystem: str, path: str) -> dict[str, int]:
         """The blocks that wait for a commit, with their lengths."""
         found = self._db.execute("SELECT id, size FROM block WHERE place = ?", (self._place(filesystem, path),))
         return dict(found.fetchall())
+
+    def unstage(self, filesystem: str, path: str) -> None:
+        """Forget the blocks that wait for a path."""
+        self._forget("DELETE FROM block WHERE place = ?", self._place(filesystem, path))
+
+    def overlaps(self, node: Node, position: int) -> bool:
+        """Whether a piece that begins before a position reaches behind it."""
+        found = self._db.execute(
+            "SELECT 1 FROM chunk WHERE node = ? AND position < ? AND position + size > ?", (node.id, position, position)
+        )
+        return found.fetchone() is not None
 
     def _kept(self, data: bytes) -> str:
         self._added.append(self._contents.add(data))

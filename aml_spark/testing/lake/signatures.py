@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import email.utils
 import hashlib
 import hmac
 import itertools
@@ -38,6 +39,7 @@ _SIGNED_HEADERS = (
 )
 _OVERRIDES = ("rscc", "rscd", "rsce", "rscl", "rsct")
 _CLOCKS = 15 * 60  # seconds that the client's clock may differ
+_LONGEST = 7 * 24 * 3600  # seconds that a key for user delegation is good for
 _FAILED = "Server failed to authenticate the request. Make sure the value of the Authorization header is formed " + (
     "correctly including the signature."
 )
@@ -91,6 +93,8 @@ class Signatures:
         if not isinstance(caller, _Bearer):
             raise LakeError(403, "AuthenticationFailed", "Only the bearer of a token gets a key for user delegation.")
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if not 0 < _seconds(expiry, 0) - time.time() <= _LONGEST:
+            raise LakeError(400, "InvalidXmlNodeValue", "The key has to end within seven days.")
         facts = {
             "SignedOid": caller.who,
             "SignedTid": self._identity.tenant_id,
@@ -114,8 +118,12 @@ class Signatures:
     def _check_key(self, request: Request) -> None:
         name, _, signature = request.headers["Authorization"].partition(" ")[2].partition(":")
         expected = (_mac(self._key, text) for text in _to_sign(self._account, request))
-        if name != self._account or not any(hmac.compare_digest(signature, each) for each in expected):
+        if name != self._account or not any(_same(signature, each) for each in expected):
             raise LakeError(403, "AuthenticationFailed", _FAILED)
+        told = request.headers.get("x-ms-date") or request.headers.get("Date") or ""
+        sent = email.utils.parsedate_tz(told)
+        if sent is None or abs(email.utils.mktime_tz(sent) - time.time()) > _CLOCKS:
+            raise LakeError(403, "AuthenticationFailed", "The request's date is missing, or too far from now.")
 
     def _signed(self, request: Request, filesystem: str, path: str, args: Mapping[str, str]) -> Caller:
         of_account = "ss" in args
@@ -125,12 +133,12 @@ class Signatures:
         text = (
             _account_text(self._account, args) if of_account else _text(self._account, request, filesystem, path, args)
         )
-        if not hmac.compare_digest(_mac(key, text), args["sig"]):
+        if not _same(args["sig"], _mac(key, text)):
             raise LakeError(403, "AuthenticationFailed", f"{_FAILED} Signature did not match.")
         for start, end in (("st", "se"), ("skt", "ske")):
-            if not _seconds(args.get(start), 0) - _CLOCKS <= time.time() <= _seconds(args.get(end), 2**40):
+            if not _seconds(args.get(start), 0) <= time.time() <= _seconds(args.get(end), 2**40):
                 raise LakeError(403, "AuthenticationFailed", "Signature not valid in the specified time frame.")
-        if "se" not in args:
+        if not args.get("se") or args.get("si"):
             raise LakeError(403, "AuthenticationFailed", "se is mandatory. Stored access policies are not there.")
         if args.get("spr") == "https" and request.scheme != "https":
             raise LakeError(403, "AuthorizationProtocolMismatch", "The signature is for https.")
@@ -282,6 +290,10 @@ def _text(account: str, request: Request, filesystem: str, path: str, args: Mapp
         wanted = [unquote(name) for name in args.get("srq", "").split(",") if name]
         lines.append("".join(f"\n{name}:{args.get(name, '')}" for name in wanted))
     return "\n".join(lines + [args.get(name, "") for name in _OVERRIDES])
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
 
 
 def _seconds(text: str | None, otherwise: float) -> float:

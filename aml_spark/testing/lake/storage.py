@@ -5,6 +5,7 @@ Every operation is one transaction, so of many renames to one name exactly one w
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -120,7 +121,7 @@ class Lake:
         with self._rows.transaction():
             node = self._rows.file(filesystem, path)
             node.check_lease(lease)
-            if position < node.length:
+            if position < node.length or self._rows.overlaps(node, position):
                 raise LakeError(400, "InvalidFlushPosition")
             self._rows.drop(node, position, position + len(data))  # it comes again where an answer was lost
             self._rows.put(node, position, data)
@@ -152,6 +153,7 @@ class Lake:
         """Make a file with its content at once; options are those of `create`."""
         with self._rows.transaction():
             node = self.create(filesystem, path, directory=False, **options)
+            self._rows.unstage(filesystem, path)
             self._rows.put(node, 0, data)
             return self._rows.update(node, length=len(data))
 
@@ -289,6 +291,10 @@ class Lake:
                 found = [each for each in found if each[0] > after.split("/")]
             page = [("/".join(names), node) for names, node in found[:size]]
             return page, page[-1][0] if len(found) > size else ""
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """What is done in the block is done as a whole or not at all."""
+        return self._rows.transaction()
 
     # Leases and rights
 
