@@ -6,13 +6,14 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import __version__, feed, frame, history, rejects, table
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError
 from aml_spark.job import Job, committed, write_again, write_all, write_changes
-from aml_spark.ledger import Due, Entry, Ledger
+from aml_spark.ledger import Due, Entry, Ledger, differing
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request, from_spec
 from aml_spark.session import check_isolation
@@ -159,7 +160,11 @@ def _source(spark: SparkSession, request: Request) -> Detail:
     source, version = Table.of(request.source), request.source_version
     found = table.detail(spark, source)
     if found is None:
-        raise TableNotFoundError(f"the source {source.text!r} doesn't exist; expected a Delta table")
+        is_folder = not source.is_path and Path(source.text).is_dir()
+        raise TableNotFoundError(
+            f"the source {source.text!r} doesn't exist; expected a Delta table",
+            hint=f"that is a table's name; the folder is {str(Path(source.text).absolute())!r}" if is_folder else None,
+        )
     if version is not None:
         if not 0 <= version <= found.version:
             raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {found.version}")
@@ -226,7 +231,7 @@ def _due(job: Job, ledger: Ledger) -> Due:
             f"the target {request.target!r} exists, and nothing in its history says that score() wrote it",
             hint="overwrite=True replaces all that it holds",
         )
-    if not request.overwrite and has is not None and has.spec != job.entry.spec:
+    if not request.overwrite and has is not None and differing(has.spec, job.entry.spec):
         raise TargetError(
             f"the target {request.target!r} was written by score() with other arguments: "
             + "; ".join(_differences(has.spec, job.entry.spec)),
@@ -239,9 +244,8 @@ def _due(job: Job, ledger: Ledger) -> Due:
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in now.items():
-        if was.get(name) != value:
-            yield "params" if name == "params" else f"{name}={was.get(name)!r} then, {value!r} now"
+    for name in differing(was, now):
+        yield "params" if name == "params" else f"{name}={was.get(name)!r} then, {now[name]!r} now"
 
 
 def _nothing(job: Job, version: int, reason: str) -> ScoreResult:

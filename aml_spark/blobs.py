@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -29,8 +30,6 @@ from aml_spark.service import TRANSIENT, wait
 T = TypeVar("T")
 _PART = 16 * 2**20  # bytes of a large file that are downloaded in one request
 _STEP = 2**20
-# Many answers may be waited for, but few are read at a time: more threads only take the interpreter from each other.
-_BODIES = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
 
 class Signed:
@@ -89,8 +88,8 @@ class Blob:
 
         Args:
             file: its path on this machine.
-            resume: leave out the parts of a large file that an earlier call sent before it broke. The address has to
-                let its bearer read, too.
+            resume: leave out the parts of a large file that an earlier call sent before it broke, by their content. The
+                address has to let its bearer read, too.
 
         Raises:
             MlflowException: the storage doesn't take it, or the file changed meanwhile.
@@ -103,7 +102,7 @@ class Blob:
                 data = Path(file).read_bytes()
                 self._place.use(lambda address: _put(address, data, {"x-ms-blob-type": "BlockBlob"}))
                 return
-            blocks = self._upload_blocks(file, before, chunk, self._sent_blocks() if resume else frozenset())
+            blocks = self._upload_blocks(file, size, chunk, self._sent_blocks() if resume else None)
             if _state(file) != before:
                 raise MlflowException(f"{file!r} changed while it was uploaded; nothing was stored under its name")
             wanted = "".join(f"<Uncommitted>{block}</Uncommitted>" for block in blocks)
@@ -122,7 +121,7 @@ class Blob:
                 self.download(whole)
                 shutil.copyfile(whole, file)
             return
-        part = f"{file}.part"
+        part = str(Path(file).with_name(f".download-{uuid.uuid4().hex}"))
         with named(f"{self.name!r} couldn't be downloaded"), remove_on_error(Path(part)):
             size, etag = self._place.use(lambda address: _first_part(address, part))
             starts = range(_PART, size, _PART) if etag is not None else ()
@@ -148,26 +147,28 @@ class Blob:
                 raise
             return frozenset()
 
-    def _upload_blocks(self, file: str, state: tuple[int, int], chunk: int, there: Collection[str]) -> list[str]:
-        """Upload the parts of a file but those that are there; gives their ids in its order."""
+    def _upload_blocks(self, file: str, size: int, chunk: int, there: Collection[str] | None) -> list[str]:
+        """Upload the parts of a file; gives their ids in its order.
 
-        def send(block: str, start: int) -> None:
+        Args:
+            there: ids of parts that need not be sent; None where that isn't asked.
+        """
+
+        def send(number: int) -> str:
             with Path(file).open("rb") as content:
-                content.seek(start)
+                content.seek(number * chunk)
                 data = content.read(chunk)
-            self._place.use(lambda address: _put(f"{address}&comp=block&blockid={quote(block, safe='')}", data))
+            told = "" if there is None else hashlib.blake2b(data, digest_size=20).hexdigest()
+            block = base64.b64encode(f"{number:08d}{told}".encode()).decode()
+            if block not in (there or ()):
+                self._place.use(lambda address: _put(f"{address}&comp=block&blockid={quote(block, safe='')}", data))
+            return block
 
-        size, _ = state
-        starts = range(0, size, chunk)
-        # The same part of the same file has the same id in a later process.
-        content = hashlib.sha256(f"{state} {chunk}".encode()).hexdigest()[:24]
-        blocks = [base64.b64encode(f"{content}{number:08d}".encode()).decode() for number in range(len(starts))]
-        missing = [(block, start) for block, start in zip(blocks, starts, strict=True) if block not in there]
-        parts = [self._pool.submit(send, block, start) for block, start in missing]
+        parts = [self._pool.submit(send, number) for number in range(-(-size // chunk))]
         self._finish(parts, "Uploading", size, chunk)
-        return blocks
+        return [part.result() for part in parts]
 
-    def _finish(self, parts: Sequence[futures.Future[None]], what: str, size: int, step: int) -> None:
+    def _finish(self, parts: Sequence[futures.Future[Any]], what: str, size: int, step: int) -> None:
         """Wait for the parts of a file; the first that fails ends the others."""
         with ArtifactProgressBar.chunks(size, f"{what} {self.name}", step) as bar:
             try:
@@ -239,7 +240,7 @@ def _first_part(address: str, file: str) -> tuple[int, str | None]:
         The whole's size in bytes, and its ETag, or None where nothing is left to download.
     """
     with _sent("get", address, stream=True, headers={"Range": f"bytes=0-{_PART - 1}"}) as answer:
-        with Path(file).open("wb") as content, _BODIES:
+        with Path(file).open("wb") as content:
             if answer.status_code == 416:
                 return 0, None
             for data in answer.iter_content(_STEP):
@@ -255,7 +256,7 @@ def _part(address: str, file: str, start: int, etag: str) -> None:
     with _sent("get", address, stream=True, headers=headers) as answer:
         if answer.status_code != 206:
             raise ValueError(f"a part was asked for, and the answer is HTTP {answer.status_code}")
-        with Path(file).open("r+b") as content, _BODIES:
+        with Path(file).open("r+b") as content:
             content.seek(start)
             for data in answer.iter_content(_STEP):
                 content.write(data)

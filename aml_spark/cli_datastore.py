@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -52,7 +53,7 @@ def datastore_show(name: str, workspace: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    for key, value in found.items():
+    for key, value in {**found, "credential": found["credential"] or "none kept: yours is used"}.items():
         click.echo(f"{key:<12}{'' if value is None else value}")
 
 
@@ -65,7 +66,7 @@ def datastore_ls(uri: str, recursive: bool, workspace: str | None, as_json: bool
     """What is in a folder."""
     from aml_spark import datalake, files
 
-    with configured(workspace):
+    with _for(uri, workspace):
         found = [asdict(one) for one in files.listed(datalake.find(uri), recursive=recursive)]
     if as_json:
         click.echo(json.dumps({"files": found}, default=str))
@@ -84,8 +85,8 @@ def datastore_get(uri: str, target: Path, workspace: str | None) -> None:
     """Copy a file or folder out of the lake."""
     from aml_spark import datalake, files
 
-    with configured(workspace):
-        files.download(datalake.find(uri), target)
+    with _for(uri, workspace):
+        click.echo(f"{uri} → {files.download(datalake.find(uri), target)}")
 
 
 @datastore.command("put")
@@ -96,8 +97,13 @@ def datastore_put(source: Path, uri: str, workspace: str | None) -> None:
     """Copy a file or folder into the lake; a file broken off goes on where it was."""
     from aml_spark import datalake, files
 
-    with configured(workspace):
-        files.upload(source, datalake.find(uri))
+    with _for(uri, workspace):
+        click.echo(f"{source} → {files.upload(source, datalake.find(uri)).uri}")
+
+
+def _for(uri: str, workspace: str | None) -> contextlib.AbstractContextManager[None]:
+    """With MLflow on the workspace where a datastore is named."""
+    return configured(workspace) if uri.lower().startswith("azureml:") else contextlib.nullcontext()
 
 
 def _plain(found: Datastore) -> dict[str, Any]:

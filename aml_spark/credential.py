@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aml_spark import auth
-from aml_spark.errors import DataLakeError
 from aml_spark.location import Location
+from aml_spark.refusals import refused
 
 SCOPE = "https://storage.azure.com/.default"
 _AUTHORITY = "https://login.microsoftonline.com"
 _METADATA_SERVICE = "http://169.254.169.254/metadata/identity/oauth2/token"  # the same on all of Azure's machines
 _SIGNED_FOR = dt.timedelta(days=7)  # the longest that Azure signs for
+_CLOCKS = dt.timedelta(minutes=15)  # that this machine's clock may be ahead
 
 
 class Credential(Protocol):
@@ -92,7 +93,7 @@ class ServicePrincipal:
         """See `Credential`."""
         return {
             **_oauth("ClientCredsTokenProvider"),
-            "fs.azure.account.oauth2.client.endpoint": f"{self.authority.rstrip('/')}/{self.tenant_id}/oauth2/token",
+            "fs.azure.account.oauth2.client.endpoint": f"{_address(self.authority)}{self.tenant_id}/oauth2/token",
             "fs.azure.account.oauth2.client.id": self.client_id,
             "fs.azure.account.oauth2.client.secret": self.client_secret,
         }
@@ -160,7 +161,7 @@ class WorkloadIdentity:
         """See `Credential`."""
         return {
             **_oauth("WorkloadIdentityTokenProvider"),
-            "fs.azure.account.oauth2.msi.authority": f"{self.authority.rstrip('/')}/",
+            "fs.azure.account.oauth2.msi.authority": _address(self.authority),
             "fs.azure.account.oauth2.msi.tenant": self.tenant_id,
             "fs.azure.account.oauth2.client.id": self.client_id,
             "fs.azure.account.oauth2.token.file": self.token_file,
@@ -201,20 +202,28 @@ class SignedIn:
         return auth.tokens(SCOPE)
 
 
-def signature(credential: Credential, location: Location) -> str:
-    """A shared access signature for all of a file system, good for seven days, or the one that there is.
+def signature(
+    credential: Credential, location: Location, *, write: bool = True, lifetime: dt.timedelta = _SIGNED_FOR
+) -> str:
+    """A shared access signature for a file system, or the one that there is.
+
+    Args:
+        credential: what opens the account.
+        location: a place in the file system.
+        write: whether it lets its bearer write, move and delete, besides reading and listing.
+        lifetime: how long it is good for; seven days at most.
 
     Raises:
         AuthenticationError: nobody is signed in.
-        DataLakeError: the account gives this identity no key to sign with.
+        DataLakeError: the account gives this identity no key to sign with, or isn't reached.
     """
     if isinstance(credential, SasToken):
         return credential.token.removeprefix("?")
     from azure.core.exceptions import AzureError
     from azure.storage.filedatalake import DataLakeServiceClient, FileSystemSasPermissions, generate_file_system_sas
 
-    start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(minutes=15)  # clocks differ
-    end = start + _SIGNED_FOR
+    start = dt.datetime.now(dt.timezone.utc) - _CLOCKS
+    end = start + lifetime
     if isinstance(credential, AccountKey):
         key: Any = credential.key
     else:
@@ -222,13 +231,12 @@ def signature(credential: Credential, location: Location) -> str:
             try:
                 key = client.get_user_delegation_key(start, end)
             except AzureError as error:
-                raise DataLakeError(
-                    f"{location.account!r} gives this identity no key to sign with ({type(error).__name__})",
-                    hint="give it the role Storage Blob Data Contributor on the account, or give credential=",
-                ) from None
-    rights = FileSystemSasPermissions(
-        read=True, add=True, create=True, write=True, delete=True, list=True, move=True, execute=True
-    )
+                raise refused(location, error) from None
+    rights = FileSystemSasPermissions(read=True, list=True, execute=True)
+    if write:
+        rights = FileSystemSasPermissions(
+            read=True, add=True, create=True, write=True, delete=True, list=True, move=True, execute=True
+        )
     return generate_file_system_sas(location.account, location.filesystem, key, rights, end, start=start)
 
 
@@ -278,3 +286,8 @@ def _oauth(provider: str) -> dict[str, str]:
         "fs.azure.account.auth.type": "OAuth",
         "fs.azure.account.oauth.provider.type": f"org.apache.hadoop.fs.azurebfs.oauth2.{provider}",
     }
+
+
+def _address(authority: str) -> str:
+    """The authority with its scheme, which azure-identity's own names of them lack."""
+    return f"{authority if '://' in authority else f'https://{authority}'}".rstrip("/") + "/"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_spark import datastore, java, session
+from aml_spark import datastore, session
 from aml_spark.credential import (
     AccountKey,
     Credential,
@@ -19,7 +20,7 @@ from aml_spark.credential import (
     discover,
 )
 from aml_spark.errors import DataLakeError, SessionError
-from aml_spark.location import DatastorePath, Location, in_lake
+from aml_spark.location import DatastorePath, Location, in_lake, is_of_azure
 
 if TYPE_CHECKING:
     from azure.storage.filedatalake import FileSystemClient
@@ -44,6 +45,8 @@ _KIND, _KEY, _SIGNATURE = "fs.azure.account.auth.type", "fs.azure.account.key", 
 # Spark writes a session's settings to its event log and its web pages. It hides those whose names match this or have
 # "secret" or "token" in them, which an account's key hasn't.
 _REDACTED, _KEYS = "spark.sql.redaction.options.regex", "account[.]key"
+_SIGNED = "aml_spark.lake.signed"  # and the account: the file system that our signature is for
+_LEAST_SPARK: Mapping[type, tuple[int, int]] = {SasToken: (4, 0), SignedIn: (4, 0), WorkloadIdentity: (4, 1)}
 _FIXED_ON_DATABRICKS = "org.apache.hadoop.fs.azurebfs.sas.FixedSASTokenProvider"
 
 
@@ -79,6 +82,8 @@ def find(place: str | Location, *, credential: Credential | None = None) -> Lake
         DataLakeError: the workspace has no such datastore, or it isn't one of a storage account.
         WorkspaceError: MLflow isn't configured for a workspace that has datastores.
     """
+    if importlib.util.find_spec("azure") is None or importlib.util.find_spec("azure.identity") is None:
+        raise DataLakeError("Azure's clients aren't installed", hint="pip install 'aml-spark[azure]'")
     own: Credential | None = None
     if isinstance(place, Location):
         location = place
@@ -89,20 +94,25 @@ def find(place: str | Location, *, credential: Credential | None = None) -> Lake
     return LakePath(location=location, credential=credential or own or discover(location))
 
 
-def settings(path: LakePath, *, of_account: bool = False) -> Mapping[str, str]:
+def settings(path: LakePath, *, of_account: bool | None = None) -> Mapping[str, str]:
     """Hadoop's settings that open the account, each for this account alone. They hold secrets.
 
-    Spark takes them as they are in a session's `spark.conf`, and with `spark.hadoop.` before them when it starts.
+    Spark takes them as they are in a session's `spark.conf`. With `spark.hadoop.` before them it takes them when it
+    starts, too, but shows an account's key in its event log then, unless `spark.redaction.regex` names it.
 
     Args:
         path: a place in it.
         of_account: whether a signature is set for all file systems of the account, as Spark before 4.1 and Databricks
-            have it; else for that of the place.
+            have it; False for that of the place; None as the installed pyspark has it.
 
     Raises:
         AuthenticationError: nobody is signed in.
         DataLakeError: the account doesn't sign for who is.
     """
+    if of_account is None:
+        import pyspark
+
+        of_account = _of_account((int(pyspark.__version__.split(".")[0]), int(pyspark.__version__.split(".")[1])))
     found = path.credential.hadoop()
     if _SIGNATURE in found and session.on_databricks():
         found["fs.azure.sas.token.provider.type"] = _FIXED_ON_DATABRICKS
@@ -115,19 +125,34 @@ def settings(path: LakePath, *, of_account: bool = False) -> Mapping[str, str]:
 def connect(spark: SparkSession, path: LakePath) -> None:
     """Let a session into the account, by its own settings and for this account alone.
 
-    Other sessions aren't changed, and those that are copied from this one afterwards have the same. Java keeps the
-    first connection to a file system, so another credential for one that was read already takes a new Java process.
+    Sessions that are copied from this one afterwards have the same. Java keeps its first connection to a file system
+    for all sessions of its process, so another credential for one that was read takes a new process.
 
     Raises:
-        AuthenticationError, DataLakeError: see `settings`.
-        SessionError: the session takes no such settings.
+        AuthenticationError, DataLakeError: see `settings`; or the session is let into the account in another way.
+        SessionError: the session takes no such settings, or its Spark no such credential.
     """
-    older = session.on_databricks() or session.spark_version(spark) < (4, 1)
-    wanted = settings(path, of_account=older)
-    hidden = session.setting(spark, _REDACTED) or ""
+    kind, host = type(path.credential), path.location.host
+    version = session.spark_version(spark)
+    if not session.on_databricks() and version < (least := _LEAST_SPARK.get(kind, (3, 5))):
+        raise SessionError(
+            f"Spark {spark.version} takes no {kind.__name__} for a storage account; it needs {least[0]}.{least[1]}",
+            hint="give an AccountKey or a ServicePrincipal: datalake.find(…, credential=…)",
+        )
+    wanted = settings(path, of_account=_of_account(version))
+    for name, value in wanted.items():
+        had = session.setting(spark, name)
+        if had not in (None, value) and (name.startswith(_KIND) or _of_account(version)):
+            raise DataLakeError(
+                f"the session is let into the account {path.location.account!r} in another way already",
+                hint="an account has one credential in a session: give it to datalake.find, or use newSession()",
+            )
     try:
-        if _KEYS not in hidden:
+        hidden = spark.conf.get(_REDACTED)
+        if _KEYS not in (hidden or ""):
             spark.conf.set(_REDACTED, f"{hidden}|{_KEYS}" if hidden else _KEYS)
+        if _SIGNATURE in "".join(wanted):
+            spark.conf.set(f"{_SIGNED}.{host}", path.location.filesystem)
         for name, value in wanted.items():
             spark.conf.set(name, value)
     except Exception as error:
@@ -151,12 +176,15 @@ def reach(spark: SparkSession, text: str) -> str:
     Raises:
         ArgumentError, AuthenticationError, DataLakeError, SessionError, WorkspaceError: see `find` and `connect`.
     """
+    wrapped = re.fullmatch(r"(?i)delta\.`([^`]+)`", text)
+    text = wrapped[1] if wrapped else text
     if not in_lake(text):
         return text
-    of_datastore = text.lower().startswith("azureml:")
-    if not of_datastore:
+    if not text.lower().startswith("azureml:"):
+        if session.on_databricks() or not is_of_azure(text):  # of OneLake, or behind a name of its own
+            return text
         location = Location.of(text)
-        if session.on_databricks() or _is_connected(spark, location):
+        if _is_connected(spark, location):
             return location.uri
     path = find(text)
     if not _is_connected(spark, path.location):
@@ -165,19 +193,16 @@ def reach(spark: SparkSession, text: str) -> str:
 
 
 def client(path: LakePath) -> FileSystemClient:
-    """A client of `azure-storage-file-datalake` for the file system.
+    """A client of `azure-storage-file-datalake` for the file system."""
+    from azure.storage.filedatalake import FileSystemClient
 
-    Raises:
-        DataLakeError: the package isn't installed.
-    """
-    try:
-        from azure.storage.filedatalake import FileSystemClient
-    except ImportError:
-        raise DataLakeError(
-            "azure-storage-file-datalake isn't installed", hint="pip install 'aml-spark[azure]'"
-        ) from None
     location = path.location
     return FileSystemClient(f"https://{location.host}", location.filesystem, path.credential.azure())
+
+
+def _of_account(version: tuple[int, int]) -> bool:
+    """Whether Hadoop takes one signature for an account."""
+    return session.on_databricks() or version < (4, 1)
 
 
 def _is_connected(spark: SparkSession, location: Location) -> bool:
@@ -189,82 +214,8 @@ def _is_connected(spark: SparkSession, location: Location) -> bool:
         return next((found for one in names if (found := session.setting(spark, one))), None)
 
     if has(_KIND, account) == "SAS":
+        if (of := session.setting(spark, f"{_SIGNED}.{location.host}")) and of != location.filesystem:
+            return False  # ours, for another one
         signed = has(_SIGNATURE, [f".{location.filesystem}.{location.host}", *account])
         return bool(signed or has("fs.azure.sas.token.provider.type", account))
     return bool(has(_KIND, account) or has(_KEY, account))
-
-
-def refusal(text: str, error: BaseException) -> DataLakeError | None:
-    """What Spark's error says of a place in a lake, or None where it isn't about one.
-
-    Args:
-        text: the place.
-        error: what Spark raised.
-    """
-    told = str(error)
-    if "azurebfs.SecureAzureBlobFileSystem" in told and "not found" in told:
-        return DataLakeError(
-            f"this Spark session can't read {text!r}: Hadoop's driver for data lakes isn't among its jars",
-            hint="start again with aml_spark.get_spark(uris=[…]) or spark-submit --packages "
-            f"{java.lake_package()}; Spark takes jars only when it starts",
-        )
-    for code in _NO_ENTRY:
-        if in_lake(text) and (re.search(rf"\b{code}\b", told) or _SAID.get(code, code) in told):
-            return refused(Location.of(text), code)
-    return None
-
-
-# Where an answer has no body, Hadoop tells what stands beside its status.
-_SAID = {
-    "AuthenticationFailed": "failed to authenticate the request",
-    "AuthorizationPermissionMismatch": "not authorized to perform this operation using this permission",
-    "AuthorizationFailure": "not authorized to perform this operation.",
-    "FilesystemNotFound": "specified filesystem does not exist",
-}
-
-
-def refused(location: Location, code: str) -> DataLakeError:
-    """What an answer of the storage means.
-
-    Args:
-        location: the place.
-        code: Azure's error code, such as `AuthorizationPermissionMismatch`.
-    """
-    what, hint = {**_NO_ENTRY, **_OF_FILES}.get(code, ("refuses what was asked of {0.path!r} in {0.filesystem!r}", ""))
-    return DataLakeError(
-        f"the account {location.account!r} {what.format(location)} ({code})", hint=hint.format(location) or None
-    )
-
-
-_NO_ENTRY: Mapping[str, tuple[str, str]] = {
-    "AuthenticationFailed": (
-        "doesn't accept the key or the signature for {0.path!r} in {0.filesystem!r}",
-        "check that it is this account's and hasn't ended or been rotated; then start a new session",
-    ),
-    "AuthorizationPermissionMismatch": (
-        "doesn't let this identity at {0.path!r} in {0.filesystem!r}",
-        "give it the role Storage Blob Data Contributor on the account, or rwx in the access control list of the path "
-        "and x in those of the folders above it",
-    ),
-    "AuthorizationFailure": (
-        "doesn't let requests from here at {0.path!r} in {0.filesystem!r}",
-        "look at the account's firewall and private endpoints",
-    ),
-    "InvalidAuthenticationInfo": (
-        "doesn't accept the token for {0.path!r} in {0.filesystem!r}",
-        "check the tenant, and this machine's clock",
-    ),
-    "FilesystemNotFound": (
-        "has no file system {0.filesystem!r}",
-        "az storage fs create --account-name {0.account} --name {0.filesystem}",
-    ),
-    "UnknownHostException": (
-        "isn't found: {0.host!r} has no address",
-        "check its name; a private endpoint needs its private DNS zone",
-    ),
-}
-_OF_FILES: Mapping[str, tuple[str, str]] = {
-    "PathNotFound": ("has no {0.path!r} in {0.filesystem!r}", "aml-spark datastore ls"),
-    "BlobNotFound": ("has no {0.path!r} in {0.filesystem!r}", "aml-spark datastore ls"),
-    "ConditionNotMet": ("has another {0.path!r} in {0.filesystem!r} now", "it was written meanwhile; try again"),
-}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import auth
+from aml_spark.addresses import masked
 from aml_spark.credential import AccountKey, Credential, SasToken, ServicePrincipal
 from aml_spark.errors import DataLakeError, WorkspaceError
 from aml_spark.location import DatastorePath, Location
@@ -59,9 +60,9 @@ def get(name: str, of: DatastorePath | None = None) -> Datastore:
         DataLakeError: the workspace has no such datastore, or doesn't say what opens it.
         WorkspaceError: there is no workspace to ask.
     """
+    client = _client(of)
     from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-    client = _client(of)
     try:
         found = client.datastores.get(name)
         # The public way asks for signatures that end within the hour, in place of a key; jobs take longer.
@@ -102,8 +103,9 @@ def _client(of: DatastorePath | None) -> MLClient:
         workspace = Workspace.from_uri(uri) if uri.startswith("azureml://") else None
         if workspace is None:
             raise WorkspaceError(
-                "MLflow isn't configured for an Azure Machine Learning workspace, and only those have datastores",
-                hint="aml_spark.configure(workspace=…), --workspace on the command line, or an abfss:// URI",
+                f"MLflow isn't configured for an Azure Machine Learning workspace, which alone has datastores, but for "
+                f"{masked(uri)!r}",
+                hint="aml_spark.configure(workspace='azureml://…'), --workspace azureml://…, or an abfss:// URI",
             )
         names = [workspace.subscription_id, workspace.resource_group, workspace.name]
     credential: Any = auth.tokens()

@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo
@@ -21,9 +20,12 @@ from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo
 from aml_spark.artifacts import ContainerArtifactRepository
 from aml_spark.blobs import Blob, Signed
 from aml_spark.credential import signature
-from aml_spark.datalake import LakePath, client, find, refused
+from aml_spark.datalake import LakePath, client, find
 from aml_spark.errors import ArgumentError, DataLakeError
 from aml_spark.location import Location
+from aml_spark.refusals import refused
+
+_SIGNED_FOR = dt.timedelta(hours=1)  # for one call; asked for anew where that takes longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,58 +65,70 @@ def listed(place: LakePath, *, recursive: bool = False) -> Iterator[File]:
             )
 
 
-def upload(source: str | os.PathLike[str], place: LakePath) -> None:
+def upload(source: str | os.PathLike[str], place: LakePath) -> LakePath:
     """Copy a file or folder into the lake, many files and parts of files side by side.
 
     A file is there as a whole or not at all. What an earlier call sent of a large file before it broke off isn't sent
     again, as long as the file didn't change.
 
     Args:
-        source: a file, which gets the name of the place, or a folder, whose content comes into it. What has the same
-            name there is replaced.
+        source: a file, which gets the name of the place, or comes into it where that is a folder; or a folder, whose
+            content comes into it. What has the same name there is replaced.
         place: where to.
+
+    Returns:
+        Where it is.
 
     Raises:
         ArgumentError: there is no such file or folder on this machine.
         DataLakeError: the lake doesn't take it, or a file changed meanwhile.
     """
-    local, repository = Path(source), LakeArtifactRepository.of(place)
+    local, repository = Path(source), LakeArtifactRepository.of(place, write=True)
     if not local.exists():
         raise ArgumentError(f"there is no file or folder {str(local)!r} on this machine")
     with _asked(place):
         if local.is_dir():
             repository.log_artifacts(str(local))
+        elif repository.is_folder(missing=False):
+            return upload(local, LakePath(location=place.location / local.name, credential=place.credential))
         else:
             repository.upload_file(local)
+    return place
 
 
-def download(place: LakePath, target: str | os.PathLike[str]) -> None:
+def download(place: LakePath, target: str | os.PathLike[str]) -> Path:
     """Copy a file or folder out of the lake, many files and parts of files side by side.
 
     A file is there as a whole or not at all, and of one moment: one that changes while it is read is an error.
 
     Args:
         place: the file or folder.
-        target: the file or folder to write on this machine. What has the same name there is replaced.
+        target: the file or folder to write on this machine; a file comes into a folder that is there. What has the same
+            name is replaced.
+
+    Returns:
+        Where it is.
 
     Raises:
         DataLakeError: there is no such file or folder, it may not be read, or it changed meanwhile.
     """
-    local, repository = Path(target), LakeArtifactRepository.of(place)
+    local, repository = Path(target), LakeArtifactRepository.of(place, write=False)
     with _asked(place):
-        with client(place) as lake:
-            path = place.location.path
-            is_folder = not path or lake.get_file_client(path).get_file_properties().metadata.get("hdi_isfolder")
-        if is_folder:
+        if repository.is_folder():
             local.mkdir(parents=True, exist_ok=True)
             repository.download_artifacts("", str(local))
         else:
+            if local.is_dir():
+                local /= place.location.path.rpartition("/")[2]
             local.parent.mkdir(parents=True, exist_ok=True)
             repository.download_file(local)
+    return local
 
 
 def move(place: LakePath, path: str) -> LakePath:
-    """Give a file or folder another path in its file system; what is there already is replaced.
+    """Give a file or folder another path in its file system, which needs a hierarchical namespace.
+
+    A file that is there already is replaced.
 
     Args:
         place: the file or folder.
@@ -174,19 +188,49 @@ class LakeArtifactRepository(ContainerArtifactRepository):
     """
 
     def __init__(self, artifact_uri: str) -> None:
-        self._open(find(artifact_uri))
+        self._open(find(artifact_uri), write=True)
 
     @classmethod
-    def of(cls, place: LakePath) -> LakeArtifactRepository:
+    def of(cls, place: LakePath, *, write: bool) -> LakeArtifactRepository:
         """The same for a place and what opens it."""
         made = cls.__new__(cls)
-        made._open(place)
+        made._open(place, write=write)
         return made
 
-    def _open(self, place: LakePath) -> None:
-        location = place.location
+    def _open(self, place: LakePath, *, write: bool) -> None:
+        self._lake, location = place, place.location
         address = f"https://{location.account}.{location.suffix.replace('dfs.', 'blob.', 1)}/{location.filesystem}"
-        super().__init__(address, location.path, lambda: f"{address}?{signature(place.credential, location)}")
+
+        def sign() -> str:
+            return f"{address}?{signature(place.credential, location, write=write, lifetime=_SIGNED_FOR)}"
+
+        super().__init__(address, location.path, sign)
+
+    @property
+    def max_workers(self) -> int:
+        """Threads for files, and as many for their parts: few, as Python reads through TLS on one core at a time."""
+        return min(super().max_workers, max(4, 2 * (os.cpu_count() or 1)))
+
+    def is_folder(self, *, missing: bool | None = None) -> bool:
+        """Whether it is a folder; where the account has none, whether names begin like one.
+
+        Args:
+            missing: the answer where nothing is there; None raises.
+        """
+        from azure.core.exceptions import ResourceNotFoundError
+
+        if not self._folder:
+            return True
+        try:
+            with client(self._lake) as lake:
+                metadata = lake.get_file_client(self._folder).get_file_properties().metadata
+                return bool(metadata.get("hdi_isfolder"))
+        except ResourceNotFoundError:
+            if any(True for _ in self._names(f"{self._folder}/")):
+                return True
+            if missing is None:
+                raise
+            return missing
 
     def upload_file(self, local: Path) -> None:
         """Store a file under the folder's own name."""
@@ -216,7 +260,6 @@ def _asked(place: LakePath) -> Iterator[None]:
     try:
         yield
     except AzureError as error:
-        code: Any = getattr(error, "error_code", None) or type(error).__name__
-        raise refused(place.location, str(getattr(code, "value", code))) from None
+        raise refused(place.location, error) from None
     except MlflowException as error:
         raise DataLakeError(f"{place.uri}: {error.message}") from None

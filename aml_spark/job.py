@@ -308,7 +308,11 @@ def _translated(job: Job, place: Table | None = None) -> Iterator[None]:
 def _told(job: Job, error: Exception, place: Table | None = None) -> AmlSparkError:
     text = str(error)
     if told := re.search(r"PredictionError: (.+)", text):
-        return ScoringError(f"{told[1].strip()}. {job.target.text!r} is left as it was")
+        return ScoringError(
+            f"{told[1].strip()}. {job.target.text!r} is left as it was",
+            hint="spark_udf(…, show_message=True) shows the model's own message, which may quote a row; "
+            "on_error='quarantine' with a key tells which rows they are",
+        )
     if feed.DUPLICATE in text:
         return _no_key(job)
     if feed.NOT_APPENDED in text:

@@ -170,7 +170,7 @@ class Ledger:
         has = self.entry
         if has is None:
             return Due(scope="all", reason="no commit of score() is in the target's history")
-        if has.spec != wanted.spec:
+        if differing(has.spec, wanted.spec):
             return Due(scope="all", reason="the target was scored with other arguments")
         if self.changed_since:
             return Due(scope="all", reason=f"{listed(self.changed_since)} changed the target's rows")
@@ -195,3 +195,14 @@ class Ledger:
         if self.entry is not None:
             return self.entry.sequence + 1
         return 1 if table_version is None else table_version + 1
+
+
+def differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The arguments that would make other rows of two specs.
+
+    Where `on_error` was `"raise"` no row failed, so all are as any other choice has them.
+    """
+    return [
+        name for name, value in now.items()
+        if was.get(name) != value and (name, was.get(name)) != ("on_error", "raise")
+    ]  # fmt: skip

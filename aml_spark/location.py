@@ -17,7 +17,7 @@ _URI = re.compile(r"(?i)abfss?://(?P<filesystem>[^@/]*)@(?P<host>[^/]*)(?:/(?P<p
 _OLDER = re.compile(r"(?i)wasbs?://(?P<filesystem>[^@/]*)@(?P<account>[^./]*)\.blob\.(?P<rest>[^/]*)(?P<path>.*)")
 _FORM = "abfss://<filesystem>@<account>.dfs.core.windows.net/<path>"
 _DATASTORE = re.compile(
-    r"(?i)azureml:(?://)?/?(?:subscriptions/(?P<subscription_id>[^/]+)/resourcegroups/(?P<resource_group>[^/]+)"
+    r"(?i)azureml://(?:subscriptions/(?P<subscription_id>[^/]+)/resourcegroups/(?P<resource_group>[^/]+)"
     r"/(?:providers/Microsoft\.MachineLearningServices/)?workspaces/(?P<workspace>[^/]+)/)?"
     r"datastores/(?P<name>[\w-]+)(?:/paths(?:/(?P<path>.*))?)?",
     re.DOTALL,
@@ -52,6 +52,8 @@ class Location:
             )
         if self.suffix not in _SUFFIXES:
             raise ArgumentError(f"{self.account!r} has the host {self.host!r}; expected one of {', '.join(_SUFFIXES)}")
+        if re.search(r"[?&]sig=", self.path):
+            raise ArgumentError("the path carries a signature", hint="give it by itself: credential=SasToken(token=…)")
         if {".", ".."} & set(self.path.split("/")):
             raise ArgumentError(f"path is {self.path!r}; expected one without '.' and '..' between slashes")
         object.__setattr__(self, "path", "/".join(part for part in self.path.split("/") if part))
@@ -128,7 +130,7 @@ class DatastorePath:
             ArgumentError: it isn't one.
         """
         found = _DATASTORE.fullmatch(uri)
-        if found is None:
+        if found is None or "?" in uri:
             raise ArgumentError(
                 f"{masked(uri)!r} isn't a datastore's; expected azureml://datastores/<name>/paths/<path>"
             )
@@ -137,4 +139,10 @@ class DatastorePath:
 
 def in_lake(text: str) -> bool:
     """Whether a text that names a table or a folder means a place in a data lake or a datastore."""
-    return re.match(r"(?i)(?:abfss?|wasbs?|azureml)://", text) is not None
+    return re.match(r"(?i)(?:delta\.`)?(?:abfss?|azureml)://", text) is not None
+
+
+def is_of_azure(uri: str) -> bool:
+    """Whether an `abfss://` URI names an account by the host of a cloud of Azure's, as `Location.of` wants it."""
+    found = _URI.fullmatch(uri)
+    return found is not None and found["host"].partition(".")[2].lower() in _SUFFIXES

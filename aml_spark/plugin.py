@@ -9,7 +9,8 @@ from typing import Any
 
 _SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 Builders = tuple[Callable[..., Any] | None, ...]
-"""What makes the tracking store, the registry store and the artifact repository; None where nothing does."""
+"""What makes the tracking store, the registry store and the artifact repository for `azureml://`, and the artifact
+repository for `abfss://`; None where nothing does."""
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
@@ -46,19 +47,16 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
 
 
 def lake_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:  # noqa: ARG001
-    """Files in a data lake, `abfss://…`: MLflow's own is let in by fewer kinds of credential."""
-    if _is_mlflow_2():
-        from mlflow.store.artifact.azure_data_lake_artifact_repo import AzureDataLakeArtifactRepository
-
-        return AzureDataLakeArtifactRepository(artifact_uri)
+    """Files in a data lake, `abfss://…`."""
+    _need_mlflow_3()
     from aml_spark.files import LakeArtifactRepository
 
     return LakeArtifactRepository(artifact_uri)
 
 
 def builders() -> Builders:
-    """What MLflow calls now for `azureml://` in this process."""
-    return tuple(registry._registry.get("azureml") for registry in _registries())
+    """What MLflow calls now in this process."""
+    return tuple(registry._registry.get(scheme) for registry, scheme in _places())
 
 
 def prefer(host: str | None = None) -> None:
@@ -93,24 +91,33 @@ def preferred(host: str | None) -> Iterator[None]:
 
 
 def answer(wanted: Builders = (tracking_store, registry_store, artifact_repository)) -> None:
-    """Have these called from now on, whatever is installed beside this library: azureml-mlflow has the same scheme."""
-    for registry, builder in zip(_registries(), wanted, strict=True):
-        if registry._registry.get("azureml") is builder:
+    """Have these called from now on, whatever is installed beside this library: azureml-mlflow has the same scheme.
+
+    Args:
+        wanted: the first of them or all.
+    """
+    for (registry, scheme), builder in zip(_places(), wanted, strict=False):
+        if registry._registry.get(scheme) is builder:
             continue
         if builder is None:
-            del registry._registry["azureml"]
+            del registry._registry[scheme]
         else:
-            registry.register("azureml", builder)
+            registry.register(scheme, builder)
         if hasattr(registry, "_get_store_with_resolved_uri"):  # stores that the other one made
             registry._get_store_with_resolved_uri.cache_clear()
 
 
-def _registries() -> tuple[Any, Any, Any]:
+def keep_in_lake() -> None:
+    """Have this library keep artifacts in data lakes: MLflow's own is let in by fewer kinds of credential."""
+    answer((*builders()[:-1], lake_repository))
+
+
+def _places() -> tuple[tuple[Any, str], ...]:
     from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry as artifacts
     from mlflow.tracking._model_registry.utils import _get_store_registry
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry as runs
 
-    return runs, _get_store_registry(), artifacts
+    return (runs, "azureml"), (_get_store_registry(), "azureml"), (artifacts, "azureml"), (artifacts, "abfss")
 
 
 def _need_mlflow_3() -> None:
@@ -118,13 +125,8 @@ def _need_mlflow_3() -> None:
 
     from aml_spark.errors import WorkspaceError
 
-    if _is_mlflow_2():
+    if int(mlflow.__version__.partition(".")[0]) < 3:
         raise WorkspaceError(
-            f"azureml:// needs MLflow 3 or newer; here is {mlflow.__version__}", hint="pip install 'mlflow-skinny>=3'"
+            f"azureml:// and abfss:// need MLflow 3 or newer; here is {mlflow.__version__}",
+            hint="pip install 'mlflow-skinny>=3'",
         )
-
-
-def _is_mlflow_2() -> bool:
-    import mlflow
-
-    return int(mlflow.__version__.partition(".")[0]) < 3

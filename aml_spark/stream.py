@@ -131,6 +131,8 @@ def _check_trigger(spark: SparkSession, trigger: Mapping[str, Any] | None) -> No
     """Before anything is written."""
     if trigger is None:
         return
+    if not isinstance(trigger, Mapping):
+        raise ArgumentError(f"trigger is {trigger!r}; expected a dictionary", hint=_TRIGGERS)
     try:
         spark.readStream.format("rate").load().writeStream.trigger(**trigger)
     except Exception as error:  # of Python, of Spark, or of Java

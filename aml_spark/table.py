@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.datalake import refusal
 from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableError, TableNotFoundError
+from aml_spark.refusals import refusal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -17,6 +17,7 @@ from aml_spark import auth, java, plugin, session
 from aml_spark.addresses import is_registry, masked, told
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
 from aml_spark.executor import ExecutorTracking
+from aml_spark.location import in_lake
 from aml_spark.runs import RunCopier
 from aml_spark.state import State
 from aml_spark.tags import EXPERIMENT_PATH
@@ -186,7 +187,8 @@ def configure(
         autolog: whether `mlflow.autolog()` is switched on. False leaves autologging as it is.
         tags: more tags for each run.
         artifacts: folder or URI in a data lake, `abfss://…`, below which experiments that are made from now on keep
-            their artifacts; None leaves it to the workspace. An Azure ML workspace takes none.
+            their artifacts; None leaves it to the workspace. An Azure ML workspace takes none. For `abfss://` this
+            library answers in MLflow's place then, by what `datalake.find` finds.
         mirror: log where MLflow is set to now, on Databricks to Databricks, and copy runs that have ended to the
             workspace: by `Tracking.mirror_runs`, at `restore()` and at the end of a `with` block. Not for a Databricks
             workspace that is linked with the Azure ML workspace: there Azure doubles the runs itself.
@@ -295,7 +297,9 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, contex
         plugin.prefer(target.host)
     moved = mlflow.get_tracking_uri() != target.tracking_uri
     if target.artifact_root is not None:
-        if "://" not in target.artifact_root:
+        if in_lake(target.artifact_root):
+            plugin.keep_in_lake()
+        elif "://" not in target.artifact_root:
             Path(target.artifact_root).mkdir(parents=True, exist_ok=True)
         # The only way to tell an SQLite store where artifacts go that are logged to experiments of other names.
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = target.artifact_root

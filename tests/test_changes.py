@@ -389,3 +389,17 @@ def test_keys_of_any_kind_are_found_and_texts_stay_out_of_the_history(flow: Flow
         assert "somebody" not in str(told)
     finally:
         flow.spark.conf.unset("spark.sql.session.timeZone")
+
+
+def test_a_row_that_fails_later_can_be_left_out_without_scoring_all_again(flow: Flow) -> None:
+    model = f"models:/later/{register_sum('later')}"
+    flow.make()
+    flow.score(model)
+    flow.sql("UPDATE SOURCE SET x = -1 WHERE id = 3")
+    with pytest.raises(aml_spark.ScoringError, match="on_error='quarantine'"):
+        flow.score(model)
+    second = flow.score(model, on_error="null")
+    assert (second.scope, second.rows) == ("changes", 1)
+    assert [row for row in flow.rows("id, prediction") if row[1] is None] == [(3, None)]
+    with pytest.raises(aml_spark.TargetError, match="on_error='null' then, 'raise' now"):
+        flow.score(model)

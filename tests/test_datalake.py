@@ -21,7 +21,7 @@ from models import register_sum
 from processes import FOR_FEW_ROWS
 
 import aml_spark
-from aml_spark import datalake, datastore
+from aml_spark import datalake, datastore, refusals, session
 from aml_spark.datalake import AccountKey, LakePath, Location, ManagedIdentity, SasToken, ServicePrincipal, SignedIn
 from aml_spark.errors import DataLakeError
 from aml_spark.testing import EmulatorProcess
@@ -44,13 +44,15 @@ def environment(azureml_emulator: EmulatorProcess) -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def lake_spark(environment: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session with Hadoop's driver for data lakes, which isn't let into any account yet."""
+    if session.active_session() is not None:
+        pytest.skip("Java trusts the emulator from its start: run this file in a process of its own, as make does")
     events = tmp_path_factory.mktemp("events")
     logged = {"spark.eventLog.enabled": "true", "spark.eventLog.compress": "false", "spark.eventLog.dir": str(events)}
-    session = aml_spark.get_spark(
+    spark = aml_spark.get_spark(
         "lake", master="local[2]", conf={**FOR_FEW_ROWS, **logged}, uris=["abfss://any@account.dfs.core.windows.net/t"]
     )
-    yield session
-    session.stop()
+    yield spark
+    spark.stop()
 
 
 @pytest.fixture
@@ -245,10 +247,10 @@ def test_a_path_that_a_principal_may_not_read_is_named(
 def test_a_session_without_the_driver_is_told_what_to_add() -> None:
     error = RuntimeError("java.lang.ClassNotFoundException: Class org.apache.hadoop.fs.azurebfs."
                          "SecureAzureBlobFileSystem not found")  # fmt: skip
-    told = datalake.refusal("abfss://a@b.dfs.core.windows.net/t", error)
+    told = refusals.refusal("abfss://a@b.dfs.core.windows.net/t", error)
     assert told is not None
     assert re.search(r"--packages org\.apache\.hadoop:hadoop-azure:\d", told.hint or "")
-    assert datalake.refusal("./table", RuntimeError("AuthenticationFailed")) is None
+    assert refusals.refusal("./table", RuntimeError("AuthenticationFailed")) is None
 
 
 def test_no_log_shows_what_opens_an_account(

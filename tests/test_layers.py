@@ -15,7 +15,7 @@ FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "addresses", "location", "workspace", "tags"},
     {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "forms", "environment", "table"}
-    | {"progress", "spark_ml", "feed", "credential", "datastore", "datalake", "files"}
+    | {"progress", "spark_ml", "feed", "credential", "datastore", "datalake", "files", "refusals"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     {"udf", "ledger", "rejects", "frame", "history", "request", "job", "attempt"},
     {"scoring", "stream", "copying", "doctor"},
@@ -26,7 +26,19 @@ BESIDE = {"__init__"}
 # Which modules of its own layer a module may import.
 SAME_LAYER = {
     0: {"errors", "addresses"},
-    1: {"java", "session", "state", "executor", "runs", "model", "table", "credential", "datastore", "datalake"}
+    1: {
+        "java",
+        "session",
+        "state",
+        "executor",
+        "runs",
+        "model",
+        "table",
+        "credential",
+        "datastore",
+        "datalake",
+        "refusals",
+    }
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin", "files"},
     2: {"ledger", "udf", "frame", "rejects", "history", "request", "job"},
     3: set[str](),

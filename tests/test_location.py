@@ -49,6 +49,7 @@ def test_a_national_cloud_keeps_its_suffix() -> None:
         ("abfss://data@account1.dfs.core.windows.net/a/../b", "'.' and '..'"),
         ("wasbs://data@account1.blob.core.windows.net/a", "abfss://data@account1.dfs.core.windows.net/a"),
         ("https://account1.dfs.core.windows.net/data/a?sv=1&sig=secret", "credential=SasToken"),
+        ("abfss://data@account1.dfs.core.windows.net/a?sv=1&sig=secret", "credential=SasToken"),
         ("s3://data/a", "expected abfss://<filesystem>@<account>"),
     ],
 )
@@ -71,7 +72,14 @@ def test_a_datastores_path_is_read_short_and_long() -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("abfss://x", True), ("azureml://datastores/x", True), ("./abfss", False), ("main.s.t", False), ("s3://x", False)],
+    [
+        ("abfss://x", True),
+        ("azureml://datastores/x", True),
+        ("./abfss", False),
+        ("delta.`abfss://x`", True),
+        ("main.s.t", False),
+        ("s3://x", False),
+    ],
 )
 def test_which_texts_mean_a_lake(text: str, wanted: bool) -> None:
     assert in_lake(text) == wanted
