@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aml_spark import __version__, feed, frame, history, rejects, table
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError
-from aml_spark.job import Job, committed, write_again, write_all, write_changes
+from aml_spark.job import APP_ID, Job, committed, write_again, write_all, write_changes
 from aml_spark.ledger import Due, Entry, Ledger, differing
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request, from_spec
@@ -67,7 +67,7 @@ def carried_out(spark: SparkSession, request: Request, pinned: PinnedModel | Non
     pinned = pinned or pin(request.model)
     ledger = Ledger() if old is None else Ledger.of(old.commits)
     job, df = _job(spark, request, found, old, pinned, ledger)
-    due = _due(job, ledger)
+    due = _due(spark, job, ledger)
     if due.scope == "nothing" and ledger.entry is not None and ledger.version is not None:
         _logger.info("%s holds %s of version %d already", job.target, pinned.label, found.version)
         if ledger.entry.same_model(job.entry):  # a crash may have come between the commit and this
@@ -222,15 +222,17 @@ def _job(
     return job, df
 
 
-def _due(job: Job, ledger: Ledger) -> Due:
+def _due(spark: SparkSession, job: Job, ledger: Ledger) -> Due:
     request, has = job.request, ledger.entry
     if job.old is None:
         return Due(scope="all", reason="the target is new")
     if not request.overwrite and has is None:
-        raise TargetError(
-            f"the target {request.target!r} exists, and nothing in its history says that score() wrote it",
-            hint="overwrite=True replaces all that it holds",
-        )
+        if not table.has_transaction(spark, job.target, APP_ID):
+            raise TargetError(
+                f"the target {request.target!r} exists, and nothing in its history says that score() wrote it",
+                hint="overwrite=True replaces all that it holds",
+            )
+        return Due(scope="all", reason="the target's history has forgotten what it holds")
     if not request.overwrite and has is not None and differing(has.spec, job.entry.spec):
         raise TargetError(
             f"the target {request.target!r} was written by score() with other arguments: "

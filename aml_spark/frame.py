@@ -19,6 +19,7 @@ MODEL_VERSION = "model_version"
 """Name of the column that says which model version scored a row."""
 REASON = "_aml_spark_reason"
 """Name of the column that says why a row has no prediction, with `on_error="quarantine"`."""
+_ORDERED = {"tinyint", "smallint", "int", "bigint", "decimal", "date", "timestamp", "timestamp_ntz"}
 
 
 def selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
@@ -158,3 +159,35 @@ def check_fit(scored: DataFrame, existing: DataFrame, target: str, *, added: Seq
 def version_text(pinned: PinnedModel) -> str:
     """What stands in the column `MODEL_VERSION`."""
     return pinned.version or pinned.digest[:12]
+
+
+def key_bounds(df: DataFrame, key: Sequence[str]) -> list[str]:
+    """Conditions on a target's key that hold for all rows that these match, by which Delta leaves out whole files.
+
+    Not of texts: the target's history shows the conditions, and texts may be people's names.
+
+    Args:
+        df: rows that were persisted: they are all computed for this.
+        key: columns that identify a row.
+
+    Returns:
+        SQL on the table `target`.
+    """
+    from pyspark.sql import functions as F
+
+    kinds = {name: df.schema[name].dataType.simpleString() for name in key}
+    ordered = [name for name in key if kinds[name].partition("(")[0] in _ORDERED]
+    asked = [F.count("*")]  # also where nothing is asked: it fills the cache
+    for name in ordered:
+        column = F.col(table.quoted(name))
+        for end in (F.min(column), F.max(column)):
+            # Python's time ends with the year 9999, and a text of it is in doubt where clocks are put back.
+            asked.append((F.unix_micros(end) if kinds[name] == "timestamp" else end).cast("string"))
+        asked.append(F.count_if(column.isNull()))
+    _, *told = df.agg(*asked).collect()[0]
+    conditions = []
+    for name, least, most, nulls in zip(ordered, told[::3], told[1::3], told[2::3], strict=True):
+        if least is not None and not nulls:
+            text = "timestamp_micros({})" if kinds[name] == "timestamp" else f"CAST('{{}}' AS {kinds[name]})"
+            conditions.append(f"target.{table.quoted(name)} BETWEEN {text.format(least)} AND {text.format(most)}")
+    return conditions

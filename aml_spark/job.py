@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 
+APP_ID = "aml_spark"  # the same for all that we write to a table: ids are kept per table
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What is to be done for a request, once everything is looked up.
@@ -61,7 +64,7 @@ class Job:
     @property
     def stamp(self) -> Stamp:
         """What its commit carries: of one application for all that we write to a table, whatever the source."""
-        return Stamp(metadata=self.entry.to_json(), app_id="aml_spark", sequence=self.entry.sequence)
+        return Stamp(metadata=self.entry.to_json(), app_id=APP_ID, sequence=self.entry.sequence)
 
 
 def write_all(job: Job, df: DataFrame) -> int:
@@ -187,7 +190,7 @@ def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
     with _translated(job):  # read for its keys' bounds, for what is scored and what is gone; Spark knows its size then
         changed.persist()
     try:
-        bounds = _watch(job, lambda: table.key_bounds(changed, job.key), own)
+        bounds = _watch(job, lambda: frame.key_bounds(changed, job.key), own)
         with _quarantined(job, scored) as (rows, rejected):
             gone = changed.where(feed.DELETED)
             if is_spark_ml(job.pinned):  # whose stages may leave rows out

@@ -8,7 +8,7 @@ from typing import Any
 
 from aml_spark import java
 from aml_spark.errors import AmlSparkError, AuthenticationError, DataLakeError
-from aml_spark.location import Location, in_lake
+from aml_spark.location import Location, is_of_azure
 
 
 def refusal(text: str, error: BaseException) -> AmlSparkError | None:
@@ -26,7 +26,7 @@ def refusal(text: str, error: BaseException) -> AmlSparkError | None:
             f"{java.lake_package()}; Spark takes jars only when it starts",
         )
     for code in _NO_ENTRY:
-        if in_lake(text) and (re.search(rf"\b{code}\b", told) or _SAID.get(code, code) in told):
+        if is_of_azure(text) and (re.search(rf"\b{code}\b", told) or _SAID.get(code, code) in told):
             return refused(Location.of(text), code)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from aml_spark.refusals import refusal
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_ORDERED = {"tinyint", "smallint", "int", "bigint", "decimal", "date", "timestamp", "timestamp_ntz"}
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,23 @@ def history(spark: SparkSession, table: Table, newest: int | None = None) -> lis
     ]
 
 
+def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
+    """Whether the table's log holds a transaction of an application, which it remembers longer than its commits.
+
+    Only checkpoints are looked at: a commit that lies in none is in the history. False where the log can't be read, as
+    with tables that Unity Catalog hands out.
+    """
+    from pyspark.sql import functions as F
+
+    try:
+        where = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("location").collect()[0][0]
+        known = spark.read.format("parquet").load(f"{where}/_delta_log/*.checkpoint*.parquet")
+        return bool(known.where(F.col("txn.appId") == app_id).head(1))
+    except Exception as error:  # Java's own, too: of a storage that refuses
+        _logger.debug("the log of %s can't be read (%s)", table, condition(error))
+        return False
+
+
 def _commit(version: int, operation: str, metadata: str | None, metrics: Mapping[str, str]) -> Commit:
     def total(*names: str) -> int | None:
         found = [int(metrics[name]) for name in names if name in metrics]
@@ -271,7 +289,7 @@ def merge(
         table: where to.
         stamp: what the commit carries.
         key: columns that identify a row; nulls are equal.
-        bounds: `key_bounds` of rows with the same keys.
+        bounds: `frame.key_bounds` of rows with the same keys.
         new: boolean column that says that the key isn't in the table; where it is, the query fails.
         deleted: boolean column that says that the key's row goes.
         failing: a column of texts, and the text that the query fails with.
@@ -306,38 +324,6 @@ def merge(
     finally:
         for name in settings:
             spark.conf.unset(name)
-
-
-def key_bounds(df: DataFrame, key: Sequence[str]) -> list[str]:
-    """Conditions on a target's key that hold for all rows that these match, by which Delta leaves out whole files.
-
-    Not of texts: the target's history shows the conditions, and texts may be people's names.
-
-    Args:
-        df: rows that were persisted: they are all computed for this.
-        key: columns that identify a row.
-
-    Returns:
-        SQL on the table `target`.
-    """
-    from pyspark.sql import functions as F
-
-    kinds = {name: df.schema[name].dataType.simpleString() for name in key}
-    ordered = [name for name in key if kinds[name].partition("(")[0] in _ORDERED]
-    asked = [F.count("*")]  # also where nothing is asked: it fills the cache
-    for name in ordered:
-        column = F.col(quoted(name))
-        for end in (F.min(column), F.max(column)):
-            # Python's time ends with the year 9999, and a text of it is in doubt where clocks are put back.
-            asked.append((F.unix_micros(end) if kinds[name] == "timestamp" else end).cast("string"))
-        asked.append(F.count_if(column.isNull()))
-    _, *told = df.agg(*asked).collect()[0]
-    conditions = []
-    for name, least, most, nulls in zip(ordered, told[::3], told[1::3], told[2::3], strict=True):
-        if least is not None and not nulls:
-            text = "timestamp_micros({})" if kinds[name] == "timestamp" else f"CAST('{{}}' AS {kinds[name]})"
-            conditions.append(f"target.{quoted(name)} BETWEEN {text.format(least)} AND {text.format(most)}")
-    return conditions
 
 
 def condition(error: BaseException) -> str:

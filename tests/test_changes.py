@@ -403,3 +403,28 @@ def test_a_row_that_fails_later_can_be_left_out_without_scoring_all_again(flow: 
     assert [row for row in flow.rows("id, prediction") if row[1] is None] == [(3, None)]
     with pytest.raises(aml_spark.TargetError, match="on_error='null' then, 'raise' now"):
         flow.score(model)
+
+
+def test_a_target_whose_history_forgot_us_is_known_by_its_logs_transactions(flow: Flow) -> None:
+    model = f"models:/forgotten/{register_sum('forgotten')}"
+    flow.make()
+    flow.score(model)
+    # A checkpoint keeps the transaction; then the commits before it are cleaned away, as after thirty days.
+    flow.sql(
+        "ALTER TABLE TARGET SET TBLPROPERTIES ('delta.checkpointInterval' = '1')", "DELETE FROM TARGET WHERE id = 3"
+    )
+    log = Path(flow.target, "_delta_log")
+    assert list(log.glob("*2.checkpoint.parquet"))
+    for version in range(2):
+        (log / f"{version:020d}.json").unlink()
+    again = flow.score(model)
+    assert (again.scope, again.rows, again.reason) == ("all", 20, "the target's history has forgotten what it holds")
+    assert flow.rows() == flow.expected()
+    assert flow.score(model).skipped
+
+
+def test_a_target_that_somebody_else_made_is_not_replaced(flow: Flow) -> None:
+    flow.make()
+    flow.sql("CREATE TABLE TARGET USING delta TBLPROPERTIES ('delta.checkpointInterval' = '1') AS SELECT 1 id")
+    with pytest.raises(aml_spark.TargetError, match="nothing in its history says that"):
+        flow.score(f"models:/others/{register_sum('others')}")

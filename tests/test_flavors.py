@@ -170,4 +170,4 @@ def test_a_spark_ml_model_is_scored_by_transform(spark: SparkSession, tmp_path: 
     assert {row.id: row.prediction for row in got.collect()} == expected
     assert aml_spark.score(spark, model=uri, source=source, target=target, columns=["id"]).skipped
     with pytest.raises(aml_spark.ArgumentError, match="takes no params and no on_error"):
-        aml_spark.score(spark, model=uri, source=source, target=target, columns=["id"], on_error="null", overwrite=True)
+        aml_spark.score(spark, model=uri, source=source, target=target, columns=["id"], on_error="null", force=True)
