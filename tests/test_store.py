@@ -569,7 +569,8 @@ def test_a_workspace_that_is_not_there_or_not_reached_is_named(
     absent = aml_spark.Workspace(**ids, name="absent", host=here.host)
     with pytest.raises(aml_spark.WorkspaceError, match=r"'absent' can't be used: .*HTTP 404"):
         aml_spark.configure(workspace=absent, experiment="flights", autolog=False)
-    monkeypatch.delenv("HTTPS_PROXY")  # the emulator's, which knows no host but Azure's
+    for name in ("HTTPS_PROXY", "https_proxy"):  # the emulator's, which knows no host but Azure's
+        monkeypatch.delenv(name)
     private = aml_spark.Workspace(**ids, name="private", host="private.invalid")
     with pytest.raises(aml_spark.WorkspaceError, match=r"doesn't resolve here; with a private endpoint, from inside"):
         aml_spark.configure(workspace=private, experiment="flights", autolog=False)
