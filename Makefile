@@ -25,6 +25,7 @@ ARGUMENTS_streams := --spark local $(STREAMS)
 ARGUMENTS_azure := --spark local $(AZURE)
 ARGUMENTS_lake := --spark local $(LAKE)
 ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(AZURE))
+ARGUMENTS_oldest := $(patsubst %,--ignore %,$(LAKE))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
 SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-lake tests-azure tests-local tests-cluster
@@ -56,7 +57,7 @@ $(SPARK_TESTS): tests-%: .venv/ready java
 
 # The oldest versions that are supported, in an environment of their own. What those packages warn of is known.
 oldest: .venv-oldest/ready java
-	set -o pipefail; .venv-oldest/bin/python -m pytest -m oldest --spark local -W default $(call SAID_BY,oldest)
+	set -o pipefail; .venv-oldest/bin/python -m pytest -m oldest --spark local -W default $(ARGUMENTS_oldest) $(call SAID_BY,oldest)
 
 # Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
 jars: .venv/ready java
