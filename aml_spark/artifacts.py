@@ -40,6 +40,8 @@ class BlobArtifactRepository(CloudArtifactRepository):
         folder: the same folder as the service names it, from the root of its files.
     """
 
+    _resumes = False  # whether an upload asks what was sent before a break, for which addresses have to be readable
+
     def __init__(self, artifact_uri: str, folder: str) -> None:
         super().__init__(artifact_uri)
         self._folder = folder.strip("/")
@@ -98,7 +100,7 @@ class BlobArtifactRepository(CloudArtifactRepository):
     ) -> None:
         path = cloud_credential_info.path
         place = Signed(cloud_credential_info.signed_uri, lambda: self._write_addresses([path])[path])
-        Blob(artifact_file_path, place, self.chunk_thread_pool).upload(src_file_path)
+        Blob(artifact_file_path, place, self.chunk_thread_pool).upload(src_file_path, resume=self._resumes)
 
     def _get_read_credential_infos(self, remote_file_paths: Sequence[str]) -> list[ArtifactCredentialInfo]:
         return [_credential(path, self._read_address(self._inside(path))) for path in remote_file_paths]

@@ -180,16 +180,13 @@ def reach(spark: SparkSession, text: str) -> str:
     text = wrapped[1] if wrapped else text
     if not in_lake(text):
         return text
-    if not text.lower().startswith("azureml:"):
-        if session.on_databricks() or not is_of_azure(text):  # of OneLake, or behind a name of its own
-            return text
-        location = Location.of(text)
-        if _is_connected(spark, location):
-            return location.uri
-    path = find(text)
-    if not _is_connected(spark, path.location):
-        connect(spark, path)
-    return path.uri
+    path = find(text) if text.lower().startswith("azureml:") else None
+    if path is None and (session.on_databricks() or not is_of_azure(text)):  # of OneLake, or behind a name of its own
+        return text
+    location = path.location if path else Location.of(text)
+    if not _is_connected(spark, location):
+        connect(spark, path or find(location))
+    return location.uri
 
 
 def client(path: LakePath) -> FileSystemClient:

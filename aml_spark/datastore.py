@@ -100,13 +100,13 @@ def _client(of: DatastorePath | None) -> MLClient:
         names = [of.subscription_id, of.resource_group, of.workspace]
     else:
         uri = mlflow.get_tracking_uri()
-        workspace = Workspace.from_uri(uri) if uri.startswith("azureml://") else None
-        if workspace is None:
+        if not uri.startswith("azureml://"):
             raise WorkspaceError(
                 f"MLflow isn't configured for an Azure Machine Learning workspace, which alone has datastores, but for "
                 f"{masked(uri)!r}",
                 hint="aml_spark.configure(workspace='azureml://…'), --workspace azureml://…, or an abfss:// URI",
             )
+        workspace = Workspace.from_uri(uri)
         names = [workspace.subscription_id, workspace.resource_group, workspace.name]
     credential: Any = auth.tokens()
     return MLClient(credential, *names, enable_telemetry=False)

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo
 
 from aml_spark.artifacts import ContainerArtifactRepository
 from aml_spark.blobs import Blob, Signed
 from aml_spark.credential import signature
-from aml_spark.datalake import LakePath, client, find
+from aml_spark.datalake import LakePath, client
 from aml_spark.errors import ArgumentError, DataLakeError
 from aml_spark.location import Location
 from aml_spark.refusals import refused
@@ -83,7 +82,7 @@ def upload(source: str | os.PathLike[str], place: LakePath) -> LakePath:
         ArgumentError: there is no such file or folder on this machine.
         DataLakeError: the lake doesn't take it, or a file changed meanwhile.
     """
-    local, repository = Path(source), LakeArtifactRepository.of(place, write=True)
+    local, repository = Path(source), LakeArtifactRepository(place, write=True)
     if not local.exists():
         raise ArgumentError(f"there is no file or folder {str(local)!r} on this machine")
     with _asked(place):
@@ -112,7 +111,7 @@ def download(place: LakePath, target: str | os.PathLike[str]) -> Path:
     Raises:
         DataLakeError: there is no such file or folder, it may not be read, or it changed meanwhile.
     """
-    local, repository = Path(target), LakeArtifactRepository.of(place, write=False)
+    local, repository = Path(target), LakeArtifactRepository(place, write=False)
     with _asked(place):
         if repository.is_folder():
             local.mkdir(parents=True, exist_ok=True)
@@ -184,20 +183,13 @@ class LakeArtifactRepository(ContainerArtifactRepository):
     """Files below a folder of a lake, for MLflow.
 
     Args:
-        artifact_uri: `abfss://…`.
+        place: the folder.
+        write: whether they are written, too.
     """
 
-    def __init__(self, artifact_uri: str) -> None:
-        self._open(find(artifact_uri), write=True)
+    _resumes = True
 
-    @classmethod
-    def of(cls, place: LakePath, *, write: bool) -> LakeArtifactRepository:
-        """The same for a place and what opens it."""
-        made = cls.__new__(cls)
-        made._open(place, write=write)
-        return made
-
-    def _open(self, place: LakePath, *, write: bool) -> None:
+    def __init__(self, place: LakePath, *, write: bool) -> None:
         self._lake, location = place, place.location
         address = f"https://{location.account}.{location.suffix.replace('dfs.', 'blob.', 1)}/{location.filesystem}"
 
@@ -234,7 +226,7 @@ class LakeArtifactRepository(ContainerArtifactRepository):
 
     def upload_file(self, local: Path) -> None:
         """Store a file under the folder's own name."""
-        self._blob().upload(str(local), resume=True)
+        self._blob().upload(str(local), resume=self._resumes)
 
     def download_file(self, local: Path) -> None:
         """The file that has the folder's name."""
@@ -243,13 +235,6 @@ class LakeArtifactRepository(ContainerArtifactRepository):
     def _blob(self) -> Blob:
         place = Signed(self._known_address(self._folder), lambda: self._read_address(self._folder))
         return Blob(self._folder, place, self.chunk_thread_pool)
-
-    def _upload_to_cloud(
-        self, cloud_credential_info: ArtifactCredentialInfo, src_file_path: str, artifact_file_path: str
-    ) -> None:
-        path = cloud_credential_info.path
-        place = Signed(cloud_credential_info.signed_uri, lambda: self._write_addresses([path])[path])
-        Blob(artifact_file_path, place, self.chunk_thread_pool).upload(src_file_path, resume=True)
 
 
 @contextlib.contextmanager

@@ -49,9 +49,10 @@ def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, regi
 def lake_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:  # noqa: ARG001
     """Files in a data lake, `abfss://…`."""
     _need_mlflow_3()
+    from aml_spark.datalake import find
     from aml_spark.files import LakeArtifactRepository
 
-    return LakeArtifactRepository(artifact_uri)
+    return LakeArtifactRepository(find(artifact_uri), write=True)
 
 
 def builders() -> Builders:
