@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import auth
-from aml_spark.addresses import masked
+from aml_spark import control
 from aml_spark.credential import AccountKey, Credential, SasToken, ServicePrincipal
-from aml_spark.errors import DataLakeError, WorkspaceError
+from aml_spark.errors import DataLakeError
 from aml_spark.location import DatastorePath, Location
 from aml_spark.workspace import Workspace
 
@@ -90,26 +89,11 @@ def listed() -> Iterator[Datastore]:
 
 
 def _client(of: DatastorePath | None) -> MLClient:
-    import mlflow
-
-    try:
-        from azure.ai.ml import MLClient
-    except ImportError:
-        raise WorkspaceError("azure-ai-ml isn't installed", hint="pip install 'aml-spark[aml]'") from None
     if of is not None and of.workspace:
-        names = [of.subscription_id, of.resource_group, of.workspace]
-    else:
-        uri = mlflow.get_tracking_uri()
-        if not uri.startswith("azureml://"):
-            raise WorkspaceError(
-                f"MLflow isn't configured for an Azure Machine Learning workspace, which alone has datastores, but for "
-                f"{masked(uri)!r}",
-                hint="aml_spark.configure(workspace='azureml://…'), --workspace azureml://…, or an abfss:// URI",
-            )
-        workspace = Workspace.from_uri(uri)
-        names = [workspace.subscription_id, workspace.resource_group, workspace.name]
-    credential: Any = auth.tokens()
-    return MLClient(credential, *names, enable_telemetry=False)
+        return control.client(
+            Workspace(subscription_id=of.subscription_id, resource_group=of.resource_group, name=of.workspace)
+        )
+    return control.client()
 
 
 def _read(found: Any, secrets: Any = None) -> Datastore:

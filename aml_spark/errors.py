@@ -4,6 +4,9 @@ AmlSparkError
 ├── ArgumentError            also a ValueError: a call that can't be meant
 ├── WorkspaceError           also a ValueError: an address, id or config file that doesn't name a workspace
 ├── AuthenticationError      also a PermissionError: no credential gives a token for Azure
+├── ServiceError             also a RuntimeError: Azure or Databricks refuse what was asked of them, or fail at it
+├── ProjectError             also a RuntimeError: a project that can't be run here, or whose run failed
+├── DeploymentError          also a RuntimeError: a deployment that failed or doesn't answer
 ├── DataLakeError            a place in a data lake, or a datastore, that can't be reached, read or written
 ├── SessionError             also a RuntimeError: Java, jars or a Spark session are missing or don't fit
 ├── ModelError               a model that can't be opened or can't be used here
@@ -63,6 +66,30 @@ class AuthenticationError(AmlSparkError, PermissionError):
 
 class DataLakeError(AmlSparkError):
     """A place in a data lake, or a datastore, that can't be reached, read or written."""
+
+
+class ServiceError(AmlSparkError, RuntimeError):
+    """Azure or Databricks refuse what was asked of them, or fail at it; with their own words.
+
+    Args:
+        message: what was asked for and what they say.
+        hint: what to type next.
+        status: the answer's HTTP status, or None where there was no answer.
+    """
+
+    status: int | None
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class ProjectError(AmlSparkError, RuntimeError):
+    """A project that can't be run here, or whose run failed."""
+
+
+class DeploymentError(AmlSparkError, RuntimeError):
+    """A deployment that failed or doesn't answer."""
 
 
 class SessionError(AmlSparkError, RuntimeError):

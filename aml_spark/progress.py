@@ -37,3 +37,25 @@ def shown(title: str) -> Iterator[Callable[[int, int], None]]:
         if terminal:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def waiting(title: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that takes what is known of something far away, and shows it while the block runs."""
+    terminal, told, last = sys.stderr.isatty(), "", 0.0
+
+    def show(state: str) -> None:
+        nonlocal told, last
+        if terminal:
+            sys.stderr.write(f"\r{title}: {state}\x1b[K")
+            sys.stderr.flush()
+        elif state.partition(",")[0] != told or time.monotonic() - last >= _EVERY_SECONDS:
+            told, last = state.partition(",")[0], time.monotonic()
+            _logger.info("%s: %s", title, state)
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import aml_spark
-from aml_spark import cli
+from aml_spark.cli import main as cli
 from aml_spark.errors import (
     AmlSparkError,
     ArgumentError,
@@ -90,7 +90,7 @@ def test_the_version_is_the_packages() -> None:
 def test_help_needs_neither_spark_nor_mlflow(tmp_path: Path) -> None:
     code = """
 import sys
-from aml_spark.cli import main
+from aml_spark.cli.main import main
 try:
     main(["score", "--help"])
 except SystemExit as ended:

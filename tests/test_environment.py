@@ -19,7 +19,7 @@ from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 import aml_spark
-from aml_spark.cli import main
+from aml_spark.cli.main import main
 from aml_spark.environment import wanted
 from aml_spark.model import pin
 from aml_spark.worker import PredictionError, environments

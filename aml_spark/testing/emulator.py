@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import flask
 
-from aml_spark.testing import artifacts, azurite, certificates, datastores, server
+from aml_spark.testing import artifacts, azurite, certificates, server
 from aml_spark.testing.blobs import FolderBlobs
+from aml_spark.testing.control import datastores, plane
 from aml_spark.testing.faults import Faults
 from aml_spark.testing.identity import Identity, RefusedToken
 from aml_spark.testing.lake import account
@@ -47,6 +48,7 @@ class Emulator:
         self._servers: list[Any] = []
         self._azurite: azurite.AzuriteBlobs | None = None
         self._lake: account.LakeAccount | None = None
+        self._control: plane.ControlPlane | None = None
 
     def start(self) -> dict[str, Any]:
         """Serve.
@@ -114,7 +116,10 @@ class Emulator:
             "java_options": certificates.java_options(ca_file),
             "hadoop_conf_dir": str(self._hadoop_conf(urlsplit(base).netloc)),
         }
-        return {**facts, "environment": environment(facts)}
+        facts["environment"] = environment(facts)
+        if self._control is not None:
+            self._control.environment = facts["environment"]
+        return facts
 
     def _hadoop_conf(self, endpoint: str) -> Path:
         """A folder with settings of Hadoop's that lead each account of Azure's to the lake."""
@@ -125,7 +130,10 @@ class Emulator:
         return folder
 
     def stop(self) -> None:
-        """Close the servers; the folder stays."""
+        """Close the servers, and end what they started; the folder stays."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
         for each in self._servers:
             each.shutdown()
             each.server_close()
@@ -181,8 +189,9 @@ class Emulator:
         app.register_blueprint(self.identity.routes())
         for filesystem in datastores.FILESYSTEMS:
             lake.create(filesystem)
-        stores = datastores.Datastores(self.folder, self.arm_id, account.ACCOUNT, lake.key)
-        app.register_blueprint(stores.routes())
+        self._control = plane.ControlPlane(self.folder / "control", self.arm_id, runs, lake)
+        for each in self._control.routes():
+            app.register_blueprint(each)
         app.register_blueprint(runs.routes())
         app.register_blueprint(artifacts.routes(self.arm_id, runs, blobs))
         app.register_blueprint(Registry(self.folder, self._registry_id, blobs).routes())

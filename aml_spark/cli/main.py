@@ -18,9 +18,17 @@ from typing import Any
 import click
 
 from aml_spark import __version__
-from aml_spark.cli_datastore import datastore
+from aml_spark.cli.datastore import datastore
+from aml_spark.cli.terminal import (
+    EMULATOR,
+    EMULATOR_FOLDER,
+    WORKSPACE_HELP,
+    configured,
+    not_installed,
+    opened,
+    print_table,
+)
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
-from aml_spark.terminal import EMULATOR, EMULATOR_FOLDER, WORKSPACE_HELP, configured, not_installed, opened, print_table
 
 
 class _Group(click.Group):
@@ -251,4 +259,4 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
 @main.command()
 def app() -> None:
     """Print the file for spark-submit: spark-submit $(aml-spark app) score …"""
-    click.echo(Path(__file__).with_name("__main__.py"))
+    click.echo(Path(__file__).parents[1] / "__main__.py")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aml_spark.terminal import WORKSPACE_HELP, configured, print_table
+from aml_spark.cli.terminal import WORKSPACE_HELP, configured, print_table
 
 if TYPE_CHECKING:
     from aml_spark.datastore import Datastore

@@ -1,0 +1,1 @@
+"""The command line `aml-spark`: a module for each group of commands."""

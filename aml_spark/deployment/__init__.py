@@ -1,0 +1,1 @@
+"""Models as web services: MLflow's deployments on a workspace's endpoints."""

@@ -1,0 +1,1 @@
+"""A workspace's resources, through Microsoft's client for them: a module for each kind."""

@@ -1,0 +1,1 @@
+"""MLflow Projects: one MLproject, run here, in a workspace of Azure Machine Learning or on Databricks."""
