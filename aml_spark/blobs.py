@@ -13,16 +13,18 @@ import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent import futures
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
+import urllib3
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import ArtifactProgressBar, remove_on_error
-from mlflow.utils.request_utils import augmented_raise_for_status, cloud_storage_http_request
 from mlflow.utils.uri import is_fuse_or_uc_volumes_uri
-from requests.exceptions import RequestException
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
 from aml_spark.addresses import unsigned
 from aml_spark.service import TRANSIENT, wait
@@ -30,6 +32,8 @@ from aml_spark.service import TRANSIENT, wait
 T = TypeVar("T")
 _PART = 16 * 2**20  # bytes of a large file that are downloaded in one request
 _STEP = 2**20
+_CONNECTIONS = 32  # to one host, which are kept
+_TOLD = 2000  # bytes of what the storage says to an error
 
 
 class Signed:
@@ -51,10 +55,10 @@ class Signed:
             address = self._address
             try:
                 return work(address)
-            except RequestException as error:
+            except (RefusedError, urllib3.exceptions.HTTPError) as error:
                 failed = error
             # Out here, so that what goes wrong now doesn't carry the address along as its context.
-            status = failed.response.status_code if failed.response is not None else None
+            status = failed.status if isinstance(failed, RefusedError) else None
             if status in (401, 403) and not renewed:
                 renewed = True
                 with self._lock:  # all parts of a file find it at the same time
@@ -65,7 +69,7 @@ class Signed:
                 and (status is None or status in TRANSIENT)
                 and "CERTIFICATE_VERIFY_FAILED" not in str(failed)
             ):
-                wait(tries, None if failed.response is None else failed.response.headers.get("Retry-After"))
+                wait(tries, failed.retry_after if isinstance(failed, RefusedError) else None)
                 tries += 1
             else:
                 raise failed
@@ -136,14 +140,14 @@ class Blob:
         """Ids of the parts that were sent for this name and not put together."""
 
         def ask(address: str) -> frozenset[str]:
-            with _sent("get", f"{address}&comp=blocklist&blocklisttype=uncommitted") as answer:
-                found = ET.fromstring(answer.content)  # noqa: S314 - as below
+            with _sent("GET", f"{address}&comp=blocklist&blocklisttype=uncommitted") as answer:
+                found = ET.fromstring(answer.read())  # noqa: S314 - as below
                 return frozenset(entry.text or "" for entry in found.iterfind("UncommittedBlocks/Block/Name"))
 
         try:
             return self._place.use(ask)
-        except RequestException as error:
-            if error.response is None or error.response.status_code != 404:
+        except RefusedError as error:
+            if error.status != 404:
                 raise
             return frozenset()
 
@@ -189,8 +193,8 @@ def names(place: Signed, prefix: str) -> Iterator[str]:
         query = urlencode(asked, quote_via=quote)  # a plus is a plus
 
         def page(address: str, query: str = query) -> ET.Element:
-            with _sent("get", f"{address}&{query}") as answer:
-                return ET.fromstring(answer.content)  # noqa: S314 - Azure's; Python's parser expands no entities
+            with _sent("GET", f"{address}&{query}") as answer:
+                return ET.fromstring(answer.read())  # noqa: S314 - Azure's; Python's parser expands no entities
 
         with named("the storage couldn't be listed"):
             found = place.use(page)
@@ -209,27 +213,69 @@ def named(what: str) -> Iterator[None]:
         yield
     except MlflowException:  # it says so itself
         raise
-    except Exception as error:  # requests', urllib3's and the file system's
+    except Exception as error:  # the storage's, urllib3's and the file system's
         raise MlflowException(f"{what}: {unsigned(str(error))}") from None
 
 
+class RefusedError(Exception):
+    """The storage answered, with an error.
+
+    Args:
+        answer: its answer.
+    """
+
+    def __init__(self, answer: urllib3.BaseHTTPResponse) -> None:
+        self.status, self.retry_after = answer.status, answer.headers.get("Retry-After")
+        text = answer.read(_TOLD).decode(errors="replace")
+        super().__init__(f"HTTP {answer.status} {answer.reason or ''}".strip() + (f": {text}" if text else ""))
+
+
 @contextlib.contextmanager
-def _sent(method: str, address: str, **options: Any) -> Iterator[Any]:
-    """One request, tried once: where urllib3 repeats one, it logs the whole address."""
-    if not address.startswith("https://"):
+def _sent(method: str, address: str, body: bytes | None = None, **headers: str) -> Iterator[urllib3.BaseHTTPResponse]:
+    """One request, tried once. Nobody but the signature says who asks: no redirects, nothing from a .netrc file."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" or parts.hostname is None:
         raise ValueError("the address that was given for it isn't https")
-    # Nobody but the signature says who asks: no redirects, and nothing from a .netrc file.
-    alone = {"max_retries": 0, "retry_codes": (), "allow_redirects": False, "auth": lambda request: request}
-    with cloud_storage_http_request(method, address, **alone, **options) as answer:
-        if answer.status_code != 416:  # an empty file has no first byte
-            augmented_raise_for_status(answer)
-            if answer.status_code >= 300:
-                raise ValueError(f"the storage answered with HTTP {answer.status_code}")
+    pool = _pool(os.getpid(), parts.hostname, parts.port or 443, tuple(os.environ.get(name) for name in _WAY))
+    target = f"{parts.path}?{parts.query}"
+    alone: dict[str, Any] = {"retries": False, "redirect": False, "assert_same_host": False, "preload_content": False}
+    answer = pool.urlopen(method, target, body, {name.replace("_", "-"): headers[name] for name in headers}, **alone)
+    try:
+        if answer.status >= 300 and answer.status != 416:  # an empty file has no first byte
+            raise RefusedError(answer)
         yield answer
+        answer.drain_conn()  # what is left, so that the next request can use the connection
+        answer.release_conn()
+    except RefusedError:
+        answer.drain_conn()
+        answer.release_conn()
+        raise
+    except BaseException:
+        answer.close()
+        raise
+
+
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+_WAY = (*_PROXIES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@lru_cache
+def _pool(_process: int, host: str, port: int, _environment: tuple[str | None, ...]) -> urllib3.HTTPConnectionPool:
+    """Connections to a host that are kept, by the way that requests would take.
+
+    Requests itself would look that up for each file, and spend on a small one as much as its bytes take.
+    """
+    address, adapter = f"https://{host}:{port}", HTTPAdapter(pool_maxsize=_CONNECTIONS)
+    proxy = select_proxy(address, get_environ_proxies(address))
+    manager = adapter.proxy_manager_for(prepend_scheme_if_needed(proxy, "http")) if proxy else adapter.poolmanager
+    pool: urllib3.HTTPConnectionPool = manager.connection_from_host(host, port, "https")
+    trusted = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    adapter.cert_verify(pool, address, trusted, None)
+    return pool
 
 
 def _put(address: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-    with _sent("put", address, data=data, headers=dict(headers or {})):
+    with _sent("PUT", address, data, **(headers or {})):
         pass
 
 
@@ -239,26 +285,25 @@ def _first_part(address: str, file: str) -> tuple[int, str | None]:
     Returns:
         The whole's size in bytes, and its ETag, or None where nothing is left to download.
     """
-    with _sent("get", address, stream=True, headers={"Range": f"bytes=0-{_PART - 1}"}) as answer:
+    with _sent("GET", address, Range=f"bytes=0-{_PART - 1}") as answer:
         with Path(file).open("wb") as content:
-            if answer.status_code == 416:
+            if answer.status == 416:
                 return 0, None
-            for data in answer.iter_content(_STEP):
+            for data in answer.stream(_STEP, decode_content=False):
                 content.write(data)
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
-        if answer.status_code != 206 or not whole.isdigit():  # it doesn't know ranges
+        if answer.status != 206 or not whole.isdigit():  # it doesn't know ranges
             return Path(file).stat().st_size, None
         return int(whole), answer.headers.get("ETag", "")
 
 
 def _part(address: str, file: str, start: int, etag: str) -> None:
-    headers = {"Range": f"bytes={start}-{start + _PART - 1}", "If-Match": etag}
-    with _sent("get", address, stream=True, headers=headers) as answer:
-        if answer.status_code != 206:
-            raise ValueError(f"a part was asked for, and the answer is HTTP {answer.status_code}")
+    with _sent("GET", address, Range=f"bytes={start}-{start + _PART - 1}", If_Match=etag) as answer:
+        if answer.status != 206:
+            raise ValueError(f"a part was asked for, and the answer is HTTP {answer.status}")
         with Path(file).open("r+b") as content:
             content.seek(start)
-            for data in answer.iter_content(_STEP):
+            for data in answer.stream(_STEP, decode_content=False):
                 content.write(data)
 
 

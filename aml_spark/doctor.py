@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from aml_spark import java, session
 from aml_spark.addresses import masked
+from aml_spark.credential import AccountKey, SasToken, SignedIn, discover
 from aml_spark.errors import AmlSparkError
+from aml_spark.location import Location
 from aml_spark.workspace import Workspace
 
 
@@ -41,7 +43,7 @@ def examine() -> list[Finding]:
     if not session.on_databricks():
         findings += [_java(), _package("pyspark", "spark"), _package("delta-spark", "spark")]
         if all(finding.ok for finding in findings):
-            findings.append(_jars())
+            findings += [_jar("delta jar", java.delta_package()), _jar("lake jar", java.lake_package())]
     else:
         findings.append(Finding(what="databricks", ok=True, found=os.environ["DATABRICKS_RUNTIME_VERSION"]))
     workspace, finding = _workspace()
@@ -51,6 +53,7 @@ def examine() -> list[Finding]:
         _package("azure-identity", "azure", needed=False),
         _package("azure-ai-ml", "aml", needed=False),
         _azureml(),
+        _lakes(),
         finding,
     ]
     return findings
@@ -71,11 +74,22 @@ def _java() -> Finding:
     return Finding(what="java", ok=version is not None and version >= 17, found=found, mend=mend)
 
 
-def _jars() -> Finding:
-    package = java.delta_package()
+def _jar(what: str, package: str) -> Finding:
     there = java.jar_file(package).exists()
-    found = package if there else f"{package}: not here yet, fetched when a session starts"
-    return Finding(what="delta jar", ok=there, found=found, mend=f"spark-shell --packages {package}", needed=False)
+    found = package if there else f"{package}: not here yet, fetched when a session starts that needs it"
+    return Finding(what=what, ok=there, found=found, mend=f"spark-shell --packages {package}", needed=False)
+
+
+def _lakes() -> Finding:
+    """What opens data lakes where a datastore or the caller names nothing else. Its kind alone is told."""
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT")
+    credential = discover(Location(account=account or "any", filesystem="any"))
+    found = "whoever azure-identity finds, for every account"
+    if isinstance(credential, (AccountKey, SasToken)):
+        found = f"{type(credential).__name__} for the account {account!r}"
+    elif not isinstance(credential, SignedIn):
+        found = f"{type(credential).__name__} of AZURE_CLIENT_ID, for every account"
+    return Finding(what="abfss://", ok=True, found=found, needed=False)
 
 
 def _azureml() -> Finding:

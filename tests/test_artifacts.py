@@ -86,12 +86,12 @@ def test_an_address_that_is_refused_twice_is_an_error_and_leaves_no_file(
     azureml_workspace.plan(kind="forbidden", path=STORAGE, method="GET", times=99)
     (tmp_path / "down").mkdir()
     address = f"{run.info.artifact_uri}/file.bin"
-    with pytest.raises(MlflowException, match=r"'file.bin' couldn't be downloaded: 403"):
+    with pytest.raises(MlflowException, match=r"'file.bin' couldn't be downloaded: HTTP 403"):
         mlflow.artifacts.download_artifacts(address, dst_path=str(tmp_path / "down"))
     assert list((tmp_path / "down").iterdir()) == []
     with pytest.raises(MlflowException, match="ensure that the path is correct"):  # all that MLflow says of it
         _downloaded(run, "file.bin")
-    assert "'file.bin' couldn't be downloaded: 403" in caplog.text
+    assert "'file.bin' couldn't be downloaded: HTTP 403" in caplog.text
     caplog.clear()
     with pytest.raises(MlflowException, match="ensure that the path is correct"):
         _downloaded(run, "no such file.bin")
@@ -113,7 +113,7 @@ def test_a_file_that_changes_while_it_is_downloaded_is_refused(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blobs, "_first_part", then_replaced)
-        with pytest.raises(MlflowException, match=r"'file.bin' couldn't be downloaded: 412"):
+        with pytest.raises(MlflowException, match=r"'file.bin' couldn't be downloaded: HTTP 412"):
             mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/file.bin")
 
 
@@ -228,4 +228,4 @@ def test_no_error_shows_the_signature_of_an_address(
             work()
         told = "".join(traceback.format_exception(raised.value))
         assert "note.txt" in told or "file.txt" in told
-        assert set(re.findall(r"sig=([^&\s'\")]*)", told)) == {"***"}
+        assert set(re.findall(r"sig=([^&\s'\")]*)", told)) <= {"***"}

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import os
 import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import pyarrow.parquet as pq
 import pytest
 from azure.storage.filedatalake import DataLakeServiceClient, FileSystemSasPermissions, generate_file_system_sas
 from jobs import Flow
 from models import register_sum
-from processes import FOR_FEW_ROWS
+from processes import FOR_FEW_ROWS, connect_server
 
 import aml_spark
-from aml_spark import datalake, datastore, refusals, session
+from aml_spark import datalake, datastore, doctor, java, refusals, session
 from aml_spark.datalake import AccountKey, LakePath, Location, ManagedIdentity, SasToken, ServicePrincipal, SignedIn
 from aml_spark.errors import DataLakeError
 from aml_spark.testing import EmulatorProcess
@@ -244,6 +247,32 @@ def test_a_path_that_a_principal_may_not_read_is_named(
         aml_spark.lineage(spark, (root / "closed" / "table").uri)
 
 
+def test_a_lake_is_scored_on_connect(
+    environment: dict[str, Any], root: Location, model: str, workspace: aml_spark.Workspace, tmp_path: Path
+) -> None:
+    conf = {
+        **session.DELTA_CONF,
+        **FOR_FEW_ROWS,
+        "spark.jars.packages": f"{java.delta_package()},{java.lake_package()}",
+    }
+    worker = Path(__file__).parent / "workers" / "lake_connect.py"
+    with connect_server(conf, tmp_path / "server.log") as server:
+        command = [sys.executable, worker, server, (root / "source").uri, (root / "target").uri, model]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "MLFLOW_TRACKING_URI": workspace.tracking_uri},
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results, predictions = json.loads(done.stdout.splitlines()[-1])
+    assert results == [[5, False], [1, False]]
+    assert predictions == [1.0, 2.0, 3.0, 4.0, 5.0, 10.0]
+    assert environment["lake_key"] not in (tmp_path / "server.log").read_text(errors="replace")
+
+
 def test_a_session_without_the_driver_is_told_what_to_add() -> None:
     error = RuntimeError("java.lang.ClassNotFoundException: Class org.apache.hadoop.fs.azurebfs."
                          "SecureAzureBlobFileSystem not found")  # fmt: skip
@@ -254,7 +283,12 @@ def test_a_session_without_the_driver_is_told_what_to_add() -> None:
 
 
 def test_no_log_shows_what_opens_an_account(
-    lake_spark: SparkSession, environment: dict[str, Any], root: Location, model: str, caplog: pytest.LogCaptureFixture
+    lake_spark: SparkSession,
+    environment: dict[str, Any],
+    root: Location,
+    model: str,
+    workspace: aml_spark.Workspace,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     flow = _flow(lake_spark.newSession(), root)
     datalake.connect(flow.spark, datalake.find(root, credential=AccountKey(key=environment["lake_key"])))
@@ -266,7 +300,14 @@ def test_no_log_shows_what_opens_an_account(
     events = "".join(file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file())
     assert "fs.azure.account.key" in events  # which is told, and its value isn't
     shown = flow.spark.sql("SET").toPandas().to_string()
+    with mlflow.start_run():
+        flow.score(model, force=True)
+    stored = b"".join(file.read_bytes() for file in Path(str(workspace.folder)).rglob("*") if file.is_file())
+    assert b"aml_spark" in stored
+    told = json.dumps([asdict(finding) for finding in doctor.examine()])
     for secret in secrets:
+        assert secret.encode() not in stored
+        assert secret not in told
         assert secret not in events
         assert secret not in caplog.text
         assert secret not in shown

@@ -23,7 +23,7 @@ ID = "11111111-2222-3333-4444-555555555555"
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "_MLFLOW_", "AZUREML_", "DATABRICKS_")):
+        if name.startswith(("MLFLOW_", "_MLFLOW_", "AZURE_", "AZUREML_", "DATABRICKS_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
@@ -73,6 +73,25 @@ def test_what_scoring_does_not_need_is_marked_so(monkeypatch: pytest.MonkeyPatch
     assert needed == {*always, "mlflow"}  # for the store of a local workspace
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert {name for name, finding in _found().items() if finding.needed} == always
+
+
+def test_what_opens_data_lakes_is_told_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _found()["abfss://"].found == "whoever azure-identity finds, for every account"
+    for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.setenv(name, "planted")
+    assert _found()["abfss://"].found == "ServicePrincipal of AZURE_CLIENT_ID, for every account"
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "contoso")
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "planted")
+    assert _found()["abfss://"].found == "AccountKey for the account 'contoso'"
+
+
+def test_the_jar_of_data_lakes_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(java, "jar_file", lambda package: tmp_path / package.rpartition(":")[2])
+    missing = _found()["lake jar"]
+    assert not missing.ok
+    assert missing.mend == f"spark-shell --packages {java.lake_package()}"
+    (tmp_path / java.lake_package().rpartition(":")[2]).touch()
+    assert _found()["lake jar"].ok
 
 
 @pytest.mark.parametrize("name", ["azure-identity", "azure-ai-ml"])
