@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ import flask
 from aml_spark.testing.mlflow_api import MlflowApi
 
 CONTAINER = "azureml"
+OF_RUNS = "ExperimentRun/dcid."  # what the names of a run's files start with, before its id
 PATHS_PER_CALL = 50
 PAGE = 100
 
@@ -36,6 +38,12 @@ class Blobs(Protocol):
     def names(self, container: str, prefix: str) -> list[str]:
         """All blobs of a container whose names start like this, in their order."""
 
+    def put(self, container: str, name: str, file: Path) -> None:
+        """Store a file of the emulator's own."""
+
+    def fetch(self, container: str, name: str, file: Path) -> None:
+        """Write a blob to a file of the emulator's own."""
+
 
 def routes(workspace: str, runs: MlflowApi, blobs: Blobs) -> flask.Blueprint:
     """`/history/v1.0/…/artifacts` of runs, and `/artifact/v2.0/…` of models that were uploaded without a run."""
@@ -45,19 +53,19 @@ def routes(workspace: str, runs: MlflowApi, blobs: Blobs) -> flask.Blueprint:
 
     @routes.post(f"{of_run}/batch/metadata")
     def write_to_run(experiment: str, run: str) -> Any:
-        return _no_run(runs, run) or _to_write(blobs, f"dcid.{run}")
+        return _no_run(runs, run) or _to_write(blobs, f"{OF_RUNS}{run}")
 
     @routes.get(f"{of_run}/contentinfo")
     def read_from_run(experiment: str, run: str) -> Any:
-        return _no_run(runs, run) or _to_read(blobs, f"dcid.{run}")
+        return _no_run(runs, run) or _to_read(blobs, f"{OF_RUNS}{run}")
 
     @routes.get(f"{of_run}/prefix/contentinfo")
     def read_many_from_run(experiment: str, run: str) -> Any:
-        return _no_run(runs, run) or _all_to_read(blobs, f"dcid.{run}")
+        return _no_run(runs, run) or _all_to_read(blobs, f"{OF_RUNS}{run}")
 
     @routes.get(of_run)
     def list_run(experiment: str, run: str) -> Any:
-        return _no_run(runs, run) or _listed(blobs, f"dcid.{run}")
+        return _no_run(runs, run) or _listed(blobs, f"{OF_RUNS}{run}")
 
     @routes.post(f"{of_origin}/batch/metadata")
     def write(origin: str, container: str) -> Any:

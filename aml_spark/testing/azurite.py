@@ -110,6 +110,17 @@ class AzuriteBlobs:
         """All blobs of a container whose names start like this, in their order."""
         return sorted(self._container(container).list_blob_names(name_starts_with=prefix))
 
+    def put(self, container: str, name: str, file: Path) -> None:
+        """Store a file of the emulator's own."""
+        with file.open("rb") as content:
+            self._container(container).upload_blob(name, content, overwrite=True)
+
+    def fetch(self, container: str, name: str, file: Path) -> None:
+        """Write a blob to a file of the emulator's own."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as target:
+            self._container(container).download_blob(name).readinto(target)
+
     def _root(self) -> str:
         if flask.request.host.startswith("127."):
             return f"https://127.0.0.1:{self.port}/{ACCOUNT}"

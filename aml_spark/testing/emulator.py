@@ -14,6 +14,7 @@ import flask
 from aml_spark.testing import artifacts, azurite, certificates, server
 from aml_spark.testing.blobs import FolderBlobs
 from aml_spark.testing.control import datastores, plane
+from aml_spark.testing.databricks import clusters, tree, workspace as databricks
 from aml_spark.testing.faults import Faults
 from aml_spark.testing.identity import Identity, RefusedToken
 from aml_spark.testing.lake import account
@@ -25,7 +26,7 @@ RESOURCE_GROUP = "emulator"
 WORKSPACE = "emulated"
 REGISTRY = "shared"
 _PROVIDER = f"resourceGroups/{RESOURCE_GROUP}/providers/Microsoft.MachineLearningServices"
-_GUARDED = ("/mlflow/", "/history/", "/artifact/", "/subscriptions/", "/mferp/", "/registrymanagement/")
+_GUARDED = ("/mlflow/", "/history/", "/artifact/", "/data/", "/subscriptions/", "/mferp/", "/registrymanagement/")
 
 
 class Emulator:
@@ -49,6 +50,7 @@ class Emulator:
         self._azurite: azurite.AzuriteBlobs | None = None
         self._lake: account.LakeAccount | None = None
         self._control: plane.ControlPlane | None = None
+        self._databricks: databricks.DatabricksWorkspace | None = None
 
     def start(self) -> dict[str, Any]:
         """Serve.
@@ -58,9 +60,10 @@ class Emulator:
             `arm_url`, `proxy_url`, `token_url`, `ca_file`,
             `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`; for other ways
             to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`; of a
-            data lake `lake_url` (plain HTTP, where tokens are given out, too), `lake_account` and `lake_key`; for Java
-            `java_options` and `hadoop_conf_dir`; and as `environment` the variables that point MLflow, Azure's clients,
-            Spark and this library here.
+            data lake `lake_url` (plain HTTP, where tokens are given out, too), `lake_account` and `lake_key`; of a
+            Databricks workspace `databricks_url`, `databricks_token`, `databricks_cluster_id` (of a cluster that is
+            running) and `databricks_volume` (a path); for Java `java_options` and `hadoop_conf_dir`; and as
+            `environment` the variables that point MLflow, Azure's and Databricks' clients, Spark and this library here.
 
         Raises:
             OSError: the port is in use.
@@ -113,12 +116,18 @@ class Emulator:
             "lake_url": f"http://127.0.0.1:{plain.port}/{account.ACCOUNT}",
             "lake_account": account.ACCOUNT,
             "lake_key": lake.key,
+            "databricks_url": base,
+            "databricks_cluster_id": clusters.CLUSTER_ID,
+            "databricks_volume": tree.VOLUME,
             "java_options": certificates.java_options(ca_file),
             "hadoop_conf_dir": str(self._hadoop_conf(urlsplit(base).netloc)),
         }
+        if self._databricks is not None:
+            facts["databricks_token"] = self._databricks.token
         facts["environment"] = environment(facts)
-        if self._control is not None:
-            self._control.environment = facts["environment"]
+        for each in (self._control, self._databricks):
+            if each is not None:
+                each.environment = facts["environment"]
         return facts
 
     def _hadoop_conf(self, endpoint: str) -> Path:
@@ -134,6 +143,9 @@ class Emulator:
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._databricks is not None:
+            self._databricks.close()
+            self._databricks = None
         for each in self._servers:
             each.shutdown()
             each.server_close()
@@ -189,12 +201,14 @@ class Emulator:
         app.register_blueprint(self.identity.routes())
         for filesystem in datastores.FILESYSTEMS:
             lake.create(filesystem)
-        self._control = plane.ControlPlane(self.folder / "control", self.arm_id, runs, lake)
+        self._control = plane.ControlPlane(self.folder / "control", self.arm_id, runs, lake, blobs, self.identity)
         for each in self._control.routes():
             app.register_blueprint(each)
         app.register_blueprint(runs.routes())
         app.register_blueprint(artifacts.routes(self.arm_id, runs, blobs))
         app.register_blueprint(Registry(self.folder, self._registry_id, blobs).routes())
+        self._databricks = databricks.DatabricksWorkspace(self.folder / "databricks")
+        app.register_blueprint(self._databricks.routes())
         app.register_blueprint(self.faults.routes())
 
         app.wsgi_app = self.faults.around(lake.before(app.wsgi_app))  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ import flask
 KINDS = (
     "throttle",
     "unavailable",
+    "error",
     "drop",
     "drop-after",
     "cut",
@@ -33,6 +34,7 @@ CLOCK = "aml_spark.clock"  # in a request's environment: seconds that the answer
 _STATUS = {
     "throttle": "429 Too Many Requests",
     "unavailable": "503 Service Unavailable",
+    "error": "500 Internal Server Error",
     "unauthorized": "401 Unauthorized",
     "forbidden": "403 Forbidden",
     "missing": "404 Not Found",
@@ -41,6 +43,7 @@ _STATUS = {
 _STORAGE_CODES = {
     "throttle": "ServerBusy",
     "unavailable": "ServerBusy",
+    "error": "InternalError",
     "unauthorized": "InvalidAuthenticationInfo",
     "forbidden": "AuthorizationPermissionMismatch",
     "missing": "PathNotFound",
@@ -53,12 +56,12 @@ class Fault:
     """One thing that goes wrong.
 
     Args:
-        kind: `throttle` (429 with Retry-After, 503 from storage), `unavailable` (503), `drop` (the connection ends
-            before the request is handled), `drop-after` (it is handled, then the connection ends without an answer),
-            `cut` (the connection ends in the middle of the answer's body), `cut-request` (in the middle of the
-            request's), `slow`, `whole` (a request for a part of a file is answered with all of it), `unauthorized`
-            (401, as for a token that ended), `forbidden` (403), `missing` (404), or `condition` (412, as for what
-            somebody else has written in between).
+        kind: `throttle` (429 with Retry-After, 503 from storage), `unavailable` (503), `error` (500), `drop` (the
+            connection ends before the request is handled), `drop-after` (it is handled, then the connection ends
+            without an answer), `cut` (the connection ends in the middle of the answer's body), `cut-request` (in the
+            middle of the request's), `slow`, `whole` (a request for a part of a file is answered with all of it),
+            `unauthorized` (401, as for a token that ended), `forbidden` (403), `missing` (404), or `condition` (412, as
+            for what somebody else has written in between).
         path: regular expression that is looked for in the request's path with `?` and the query behind it.
         method: only requests with this method; None for all.
         times: how often it happens.

@@ -13,15 +13,20 @@ import json
 import re
 import secrets
 import threading
+import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import flask
+from mlflow.entities import RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.server import app as mlflow_app, handlers
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+from sqlalchemy.orm import Session
 from werkzeug.local import LocalProxy
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
@@ -95,6 +100,54 @@ class MlflowApi:
         except MlflowException:
             return False
         return True
+
+    def create_run(self, run_id: str, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run with an id that is given, as a job's is; MLflow's store makes ids of its own.
+
+        Args:
+            run_id: its id.
+            experiment: the name of its experiment, which is made where there is none.
+            name: its name.
+            tags: its tags beside the name.
+
+        Returns:
+            The experiment's id.
+        """
+        with self._lock:
+            found = self._runs.get_experiment_by_name(experiment)
+            experiment_id = str(self._runs.create_experiment(experiment) if found is None else found.experiment_id)
+            place = self._runs.get_experiment(experiment_id).artifact_location
+            run = SqlRun(
+                run_uuid=run_id,
+                name=name,
+                experiment_id=int(experiment_id),
+                artifact_uri=f"{place}/{run_id}/artifacts",
+                user_id=tags.get("mlflow.user", ""),
+                source_type="JOB",
+                status="SCHEDULED",
+                start_time=_now(),
+                lifecycle_stage="active",
+            )
+            run.tags = [SqlTag(key=key, value=value) for key, value in {**tags, "mlflow.runName": name}.items()]
+            with Session(self._runs.engine) as session, session.begin():
+                session.add(run)
+        return experiment_id
+
+    def set_run(self, run_id: str, status: str | None = None, *, name: str | None = None) -> None:
+        """Change a run's status, which may end it, or its name.
+
+        Args:
+            run_id: its id.
+            status: one of MLflow's, such as `RUNNING`.
+            name: its new name.
+        """
+        code = None if status is None else RunStatus.from_string(status)
+        ended = _now() if code is not None and RunStatus.is_terminated(code) else None
+        self._runs.update_run_info(run_id, code, ended, name)
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        """Give a run a tag."""
+        self._runs.set_tag(run_id, RunTag(key, value))
 
     @property
     def models(self) -> RegistryStore:
@@ -177,6 +230,10 @@ def error(status: int, code: str, message: str) -> Response:
         "error_code": "INVALID_PARAMETER_VALUE",
     }
     return Response(json.dumps(body), status, content_type="application/json")
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _too_much(field: str, limit: int, size: int) -> Response:

@@ -98,7 +98,7 @@ class EmulatorProcess:
 
 
 def environment(facts: Mapping[str, str]) -> dict[str, str]:
-    """The variables that point MLflow, Azure's clients, Spark and this library to an emulator.
+    """The variables that point MLflow, Azure's and Databricks' clients, Spark and this library to an emulator.
 
     Hadoop's driver for data lakes finds the lake by `HADOOP_CONF_DIR` in whatever account a URI names, Azure's other
     clients find Azure's hosts by the proxy, and both trust the emulator beside everybody else.
@@ -119,5 +119,7 @@ def environment(facts: Mapping[str, str]) -> dict[str, str]:
         "AZURE_TENANT_ID": facts["tenant_id"],
         "AZURE_CLIENT_ID": facts["client_id"],
         "AZURE_CLIENT_SECRET": facts["client_secret"],
+        "DATABRICKS_HOST": facts["databricks_url"],
+        "DATABRICKS_TOKEN": facts["databricks_token"],
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the pages that MLflow links to are not there
     }

@@ -33,6 +33,7 @@ HOSTS = (
     "*.experiments.azureml.net",
     f"*{_BLOBS}",
     "*.dfs.core.windows.net",
+    "*.westeurope.inference.ml.azure.com",
 )
 _HOST = re.compile("|".join(re.escape(host).replace(r"\*", "[^.]+") for host in HOSTS))
 

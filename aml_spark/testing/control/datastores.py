@@ -1,4 +1,4 @@
-"""The datastores of the workspace, as Azure Resource Manager answers for them: two on the lake, and what users make."""
+"""The datastores of the workspace: two on the lake, the one of the runs' files, and what users make."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import flask
 
-from aml_spark.testing.artifacts import failure
+from aml_spark.testing.artifacts import CONTAINER as ARTIFACTS, Blobs, failure
 
+ARTIFACT_STORE = "workspaceartifactstore"
 FILESYSTEMS = CONTAINER, FILESYSTEM = "workspaceblobs", "lake"
 _TYPE = "Microsoft.MachineLearningServices/workspaces/datastores"
 
@@ -24,10 +25,11 @@ class Datastores:
         workspace: the workspace's ARM path.
         account: name of the lake's account.
         key: its key.
+        blobs: where the runs' files are.
     """
 
-    def __init__(self, folder: Path, workspace: str, account: str, key: str) -> None:
-        self._file, self._workspace = folder / "datastores.json", workspace
+    def __init__(self, folder: Path, workspace: str, account: str, key: str, blobs: Blobs) -> None:
+        self._file, self._workspace, self._blobs = folder / "datastores.json", workspace, blobs
         self._lock = threading.Lock()
         if not self._file.exists():
             place = {"accountName": account, "endpoint": "core.windows.net", "protocol": "https"}
@@ -58,11 +60,13 @@ class Datastores:
 
         @routes.get(root)
         def listed() -> Any:
-            return {"value": [self._shown(name, known) for name, known in self._read().items()]}
+            only_default = flask.request.args.get("isDefault", "").lower() == "true"
+            found = [(name, known) for name, known in self.known().items() if known["isDefault"] or not only_default]
+            return {"value": [self._shown(name, known) for name, known in found]}
 
         @routes.get(f"{root}/<name>")
         def get(name: str) -> Any:
-            known = self._read().get(name)
+            known = self.known().get(name)
             return _missing(name) if known is None else self._shown(name, known)
 
         @routes.put(f"{root}/<name>")
@@ -71,8 +75,12 @@ class Datastores:
             if "credentials" not in given:
                 return failure(400, "UserError", "credentials is missing.")
             with self._lock:
-                self._write({**self._read(), name: {"isDefault": False, **given}})
-            return self._shown(name, given), 201
+                known = self._read()
+                was_default = known.get(name, {}).get("isDefault", False)
+                made = {**given, "isDefault": was_default or given.get("isDefault", False)}
+                others = {other: {**one, "isDefault": False} for other, one in known.items() if made["isDefault"]}
+                self._write({**known, **others, name: made})
+            return self._shown(name, made), 201
 
         @routes.delete(f"{root}/<name>")
         def delete(name: str) -> Any:
@@ -85,6 +93,9 @@ class Datastores:
 
         @routes.post(f"{root}/<name>/listSecrets")
         def secrets(name: str) -> Any:
+            if name == ARTIFACT_STORE:
+                _, _, signature = self._blobs.container_address(ARTIFACTS, write=False).partition("?")
+                return {"secretsType": "Sas", "sasToken": signature}
             known = self._read().get(name)
             if known is None:
                 return _missing(name)
@@ -97,6 +108,19 @@ class Datastores:
             return found
 
         return routes
+
+    def known(self) -> dict[str, Any]:
+        """What is known of each, by name."""
+        artifacts = {
+            "accountName": self._blobs.account,
+            "endpoint": "core.windows.net",
+            "protocol": "https",
+            "datastoreType": "AzureBlob",
+            "containerName": ARTIFACTS,
+            "isDefault": False,
+            "credentials": {"credentialsType": "Sas"},
+        }
+        return {**self._read(), ARTIFACT_STORE: artifacts}
 
     def _shown(self, name: str, known: dict[str, Any]) -> dict[str, Any]:
         credentials = {key: value for key, value in known["credentials"].items() if key != "secrets"}

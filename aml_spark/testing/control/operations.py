@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import flask
 from aml_spark.testing.artifacts import failure
 
 _POLLS = 2  # that find an operation unfinished, however fast it is
+_LASTS = 0.5  # seconds that one takes at least, so that another one meets it
 _WAIT = "200"  # milliseconds that a client is asked to wait between polls
 
 
@@ -60,7 +62,15 @@ class Operations:
         with self._lock:
             self._planned.append(error)
 
-    def begin(self, subject: str, work: Callable[[], Any], answer: Any = "", *, status: int = 202) -> Any:
+    def begin(
+        self,
+        subject: str,
+        work: Callable[[], Any],
+        answer: Any = "",
+        *,
+        status: int = 202,
+        failed: Callable[[dict[str, Any]], object] | None = None,
+    ) -> Any:
         """Start one and answer for it; 409 where another one on the same resource is under way.
 
         Args:
@@ -69,6 +79,7 @@ class Operations:
                 `FailedOperationError` for what Azure would tell.
             answer: the body of the answer now.
             status: its status: 202, or 201 with the resource as it is being made.
+            failed: what is done with the error where it fails, also where that was planned.
         """
         with self._lock:
             if any(one.subject == subject and one.state == "InProgress" for one in self._known.values()):
@@ -79,16 +90,19 @@ class Operations:
             planned = self._planned.pop(0) if self._planned else None
 
         def run() -> None:
+            time.sleep(_LASTS)
             try:
                 if planned is not None:
                     raise planned
                 operation.result = work()
                 operation.state = "Succeeded"
-            except FailedOperationError as error:
-                operation.error, operation.state = {"code": error.code, "message": str(error)}, "Failed"
-            except Exception:
-                told = traceback.format_exc(limit=-3)
-                operation.error, operation.state = {"code": "InternalServerError", "message": told}, "Failed"
+            except Exception as error:
+                operation.error = {"code": "InternalServerError", "message": traceback.format_exc(limit=-3)}
+                if isinstance(error, FailedOperationError):
+                    operation.error = {"code": error.code, "message": str(error)}
+                if failed is not None:
+                    failed(operation.error)
+                operation.state = "Failed"
 
         threading.Thread(target=run, daemon=True).start()
         host = flask.request.host_url.rstrip("/")

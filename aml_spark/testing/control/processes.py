@@ -6,11 +6,17 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _GRACE = 5.0  # seconds from the first to the last signal
+# The emulator blocks these signals to wait for them, and what it starts would inherit that.
+_UNBLOCKED = (
+    "import os, signal, sys; signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM)); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 class Processes:
@@ -18,16 +24,18 @@ class Processes:
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
 
     def start(
         self, name: str, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path
     ) -> subprocess.Popen[bytes]:
         """Start one; output and errors go to the log in the order in which they are written."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as said:
-            process = subprocess.Popen(
-                list(command),
+        with log.open("ab") as said, self._lock:
+            if self._closed:
+                raise RuntimeError("the emulator was stopped")
+            process = self._running[name] = subprocess.Popen(
+                [sys.executable, "-ISc", _UNBLOCKED, *command],
                 cwd=folder,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -35,8 +43,6 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        with self._lock:
-            self._running[name] = process
         return process
 
     def stop(self, name: str) -> None:
@@ -54,6 +60,8 @@ class Processes:
                     return
 
     def close(self) -> None:
-        """End all."""
+        """End all, and start no more."""
+        with self._lock:
+            self._closed = True
         for name in list(self._running):
             self.stop(name)

@@ -38,18 +38,18 @@ class LakeAccount:
 
     def __init__(self, folder: Path | None, identity: Identity) -> None:
         self.key = _key(folder)
-        self._lake = Lake(None if folder is None else folder / "lake.db")
-        self._signatures = Signatures(ACCOUNT, self.key, identity, self._lake.allows)
-        self._dfs, self._blobs = Dfs(self._lake), LakeBlobs(self._lake, self._signatures)
+        self.storage = Lake(None if folder is None else folder / "lake.db")
+        self._signatures = Signatures(ACCOUNT, self.key, identity, self.storage.allows)
+        self._dfs, self._blobs = Dfs(self.storage), LakeBlobs(self.storage, self._signatures)
 
     def close(self) -> None:
         """Let its files go."""
-        self._lake.close()
+        self.storage.close()
 
     def create(self, filesystem: str) -> None:
         """Make a file system where there is none."""
-        if filesystem not in {found.name for found in self._lake.filesystems()}:
-            self._lake.create_filesystem(filesystem, {})
+        if filesystem not in {found.name for found in self.storage.filesystems()}:
+            self.storage.create_filesystem(filesystem, {})
 
     def before(self, app: App) -> App:
         """The application with the account before it, which takes its path, `/amlsparklake/…`, and its two hosts."""
@@ -74,7 +74,7 @@ class LakeAccount:
         try:
             call.caller = call.authenticate(filesystem, protocol.place(call), args)
             call.receive()  # before the lake is locked: a client may take its time
-            with self._lake.transaction():
+            with self.storage.transaction():
                 return protocol.answer(call)
         except LakeError as error:
             return protocol.failure(call, error)
