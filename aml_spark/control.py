@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aml_spark import auth
-from aml_spark.addresses import masked
+from aml_spark.addresses import masked, unsigned
 from aml_spark.errors import ServiceError, WorkspaceError
 from aml_spark.progress import waiting
 from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
+    from azure.core.exceptions import HttpResponseError
     from azure.core.polling import LROPoller
 
+_logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_LOUD = {"_telemetry": "CRITICAL", "_utils._experimental": "CRITICAL", "operations": "WARNING"}
 _EVERY_SECONDS = 1.0  # that what is waited for is shown anew
 
 
@@ -48,7 +53,8 @@ def client(workspace: Workspace | None = None) -> MLClient:
             hint="aml_spark.configure(workspace='azureml://…') or --workspace azureml://…",
         )
     credential: Any = _Credential()
-    return MLClient(credential, of.subscription_id, of.resource_group, of.name, enable_telemetry=False)
+    names = of.subscription_id, of.resource_group, of.name
+    return MLClient(credential, *names, enable_telemetry=False, show_progress=False)
 
 
 def configured() -> Workspace:
@@ -72,6 +78,8 @@ def configured() -> Workspace:
 def own_words(doing: str, *, hint: str | None = None) -> Iterator[None]:
     """Raise what Azure refuses as a `ServiceError` that says what was done and what Azure says to it.
 
+    Meanwhile azure-ai-ml logs nothing of it. Signatures of addresses are masked.
+
     Args:
         doing: such as `create the compute 'cpu'`.
         hint: what to type next.
@@ -79,25 +87,76 @@ def own_words(doing: str, *, hint: str | None = None) -> Iterator[None]:
     from azure.core.exceptions import AzureError, HttpResponseError
 
     try:
-        yield
+        with _unheard():
+            yield
     except HttpResponseError as error:
-        answer: Any = error.response
-        request_id = None if answer is None else answer.headers.get("x-ms-request-id")
-        said = (error.error.message if error.error else None) or error.message
-        code = getattr(error.error, "code", None)
-        named = " ".join(str(part) for part in (f"HTTP {error.status_code}" if error.status_code else "", code) if part)
-        told = ", ".join(part for part in (named, f"request {request_id}" if request_id else "") if part)
-        raise ServiceError(
-            f"can't {doing}: {said}" + (f" ({told})" if told else ""), hint=hint, status=error.status_code
-        ) from None
-    except AzureError as error:
-        raise ServiceError(f"can't {doing}: {error.message}", hint=hint) from None
+        raise ServiceError(f"can't {doing}: {unsigned(_told(error))}", hint=hint, status=error.status_code) from None
+    except AzureError as error:  # where there is no answer, it quotes the address, which may be a signed one
+        raise ServiceError(f"can't {doing}: {unsigned(str(error.message))}", hint=hint) from None
+
+
+def _told(error: HttpResponseError) -> str:
+    """What Azure says, with its status, its code and the request's id."""
+    answer: Any = error.response
+    told = error.error
+    # A refused request says only that it is invalid; what is wrong with it stands in the details.
+    words = [word for one in getattr(told, "details", None) or [] for word in _words(one.message)]
+    said = " ".join(dict.fromkeys([str((told.message if told else None) or error.message), *words]))
+    status = f"HTTP {error.status_code}" if (error.status_code or 0) >= 400 else ""  # else an operation failed later
+    request_id = None if answer is None else answer.headers.get("x-ms-request-id")
+    named = [" ".join(part for part in (status, getattr(told, "code", None)) if part)]
+    known = [*filter(None, named), *([f"request {request_id}"] if request_id else [])]
+    return f"{said} ({', '.join(known)})" if known else said
+
+
+def _words(text: Any) -> list[str]:
+    """What a detail says: the inferencing service puts JSON into texts of JSON."""
+    if isinstance(text, str):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return [text]
+        return _words(found) if isinstance(found, (dict, list)) else [text]
+    if isinstance(text, list):
+        return [word for one in text for word in _words(one)]
+    if isinstance(text, dict):
+        for key in ("errors", "error", "message"):
+            if text.get(key):
+                inner = text[key]
+                return _words(list(inner.values()) if key == "errors" and isinstance(inner, dict) else inner)
+    return []
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Without azure-ai-ml's log of each call that isn't answered well, of each class that may change, of each step."""
+    with contextlib.ExitStack() as stack:
+        for name, level in _LOUD.items():
+            log = logging.getLogger(f"azure.ai.ml.{name}")
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(level)
+        yield
+
+
+@contextlib.contextmanager
+def goes_on(doing: str, shown: str) -> Iterator[None]:
+    """Say on Ctrl-C that Azure goes on with what was begun, and how to look at it.
+
+    Args:
+        doing: such as `create the compute 'cpu'`.
+        shown: the command that shows how far it is.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _logger.warning(
+            "Interrupted, but Azure may go on to %s. To look at it: %s. The same call again waits for it.", doing, shown
+        )
+        raise
 
 
 def finished(poller: LROPoller[T], title: str) -> T:
     """Wait for a long operation, with what it does and for how long on standard error.
-
-    Ctrl-C leaves the operation running, as it does in Azure, and says so.
 
     Args:
         poller: what a `begin_…` of Microsoft's client gave.

@@ -32,7 +32,21 @@ from aml_spark.errors import (
 if TYPE_CHECKING:
     from aml_spark.testing import EmulatorProcess
 
-COMMANDS = ["app", "datastore", "demo", "doctor", "emulator", "env", "lineage", "score"]
+COMMANDS = [
+    "app",
+    "compute",
+    "datastore",
+    "demo",
+    "doctor",
+    "emulator",
+    "endpoint",
+    "env",
+    "job",
+    "lineage",
+    "model",
+    "score",
+    "workspace",
+]
 SCORE = ["score", "--model", "models:/delay/1", "--source", "./source", "--target", "./target"]
 
 

@@ -18,7 +18,11 @@ from typing import Any
 import click
 
 from aml_spark import __version__
+from aml_spark.cli.compute import compute
 from aml_spark.cli.datastore import datastore
+from aml_spark.cli.endpoint import endpoint
+from aml_spark.cli.job import job
+from aml_spark.cli.model import model
 from aml_spark.cli.terminal import (
     EMULATOR,
     EMULATOR_FOLDER,
@@ -28,6 +32,7 @@ from aml_spark.cli.terminal import (
     opened,
     print_table,
 )
+from aml_spark.cli.workspace import workspace
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
 
 
@@ -53,7 +58,12 @@ def main(verbose: bool) -> None:
     logging.getLogger("aml_spark").setLevel("INFO" if verbose or not sys.stderr.isatty() else "WARNING")
 
 
+main.add_command(workspace)
 main.add_command(datastore)
+main.add_command(compute)
+main.add_command(endpoint)
+main.add_command(model)
+main.add_command(job)
 
 
 @main.command()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aml_spark.errors import AmlSparkError
+
+if TYPE_CHECKING:
+    from aml_spark.workspace import Workspace
 
 EMULATOR = "emulator"  # the workspace that is started for a command
 EMULATOR_FOLDER = "aml-spark-emulator"  # what it keeps
@@ -18,6 +21,7 @@ WORKSPACE_HELP = (
     "Folder, URI, config.json, or `emulator`: one on 127.0.0.1 while this command runs, which keeps what it gets in "
     "./aml-spark-emulator."
 )
+IN_WORKSPACE = click.option("--workspace", help=f"{WORKSPACE_HELP} Default: the environment, config.json.")
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -26,6 +30,23 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """A thing's properties below each other, with their names before them; those that it doesn't have are left out."""
+    known = {name: value for name, value in facts.items() if value is not None}
+    width = max(len(name) for name in known)
+    for name, value in known.items():
+        click.echo(f"{name:<{width}}  {value}".rstrip())
+
+
+@contextlib.contextmanager
+def chosen(workspace: str | None) -> Iterator[Workspace]:
+    """The workspace that a command was given, or that is found; MLflow stays as it is."""
+    from aml_spark.workspace import Workspace
+
+    with opened(workspace, Path()) as address:
+        yield Workspace.find(address)
 
 
 @contextlib.contextmanager
