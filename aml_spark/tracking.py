@@ -20,13 +20,14 @@ from aml_spark.executor import ExecutorTracking
 from aml_spark.location import in_lake
 from aml_spark.runs import RunCopier
 from aml_spark.state import State
-from aml_spark.tags import EXPERIMENT_PATH
+from aml_spark.tags import EXPERIMENT_PATH, PROJECT_RUN
 from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _logger = logging.getLogger(__name__)
+_OWN_RUN = ("AZUREML_RUN_ID", PROJECT_RUN)  # variables with a run that this process was started for
 
 _in_force: list[Tracking] = []  # one entry for each call of configure that isn't put back, the newest last
 
@@ -173,9 +174,9 @@ def configure(
     Each new run is tagged with Spark's version, master and application id, Delta's version, on Databricks the cluster
     and the notebook, and with your tags; MLflow itself adds user, source and git commit. A run id that was inherited
     by `MLFLOW_RUN_ID` is set aside, so that `start_run()` doesn't go on with somebody else's run, except inside an
-    Azure ML job, which owns that run. For Azure ML this library answers for `azureml://` from now on, also beside
-    azureml-mlflow, and MLflow doesn't print its links to runs, which lead nowhere there. A second call with the same
-    arguments changes nothing.
+    Azure ML job or a project that the backend `aml-spark` runs, which own that run. For Azure ML this library answers
+    for `azureml://` from now on, also beside azureml-mlflow, and MLflow doesn't print its links to runs, which lead
+    nowhere there. A second call with the same arguments changes nothing.
 
     Args:
         spark: the session to take tags from; None takes the active one, if any.
@@ -311,7 +312,7 @@ def _set_up(target: Workspace, registry_uri: str, experiment: str | None, contex
         fluent._active_experiment_id = None
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     inherited = os.environ.get("MLFLOW_RUN_ID")
-    if inherited and inherited != os.environ.get("AZUREML_RUN_ID"):
+    if inherited and inherited not in (os.environ.get(name) for name in _OWN_RUN):
         _logger.warning("MLFLOW_RUN_ID=%s was inherited and is set aside: start_run() makes a new run", inherited)
         del os.environ["MLFLOW_RUN_ID"]
     if experiment is not None:

@@ -283,10 +283,13 @@ def test_an_inherited_run_is_not_gone_on_with(
     assert os.environ["MLFLOW_RUN_ID"] == inherited
 
 
-def test_the_run_of_an_azure_job_is_gone_on_with(here: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("owner", ["AZUREML_RUN_ID", "AML_SPARK_RUN_ID"])
+def test_the_run_of_an_azure_job_or_a_project_is_gone_on_with(
+    here: Workspace, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
     inherited = _foreign_run(here)
     monkeypatch.setenv("MLFLOW_RUN_ID", inherited)
-    monkeypatch.setenv("AZUREML_RUN_ID", inherited)
+    monkeypatch.setenv(owner, inherited)
     with configure(workspace=here, autolog=False):
         assert _log().info.run_id == inherited
     assert _runs(here) == {inherited}

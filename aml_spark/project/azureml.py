@@ -1,0 +1,271 @@
+"""A project in a workspace of Azure Machine Learning: a command job or a Spark job."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shlex
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+
+from aml_spark import control
+from aml_spark.addresses import masked
+from aml_spark.errors import ArgumentError, ProjectError, ServiceError, did_you_mean, listed
+from aml_spark.project.azureml_run import AzureRun
+from aml_spark.project.run import Link
+from aml_spark.project.source import Project, described
+from aml_spark.workspace import Workspace
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+_logger = logging.getLogger("mlflow.projects.aml_spark")  # MLflow shows what it says
+_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+_PLACEHOLDER = re.compile(r"\$\{\{(?:inputs|outputs)\.\w+\}\}")
+_SIZES = {"driver": ("cores", "memory"), "executor": ("cores", "memory", "instances")}
+
+
+def makes_run(config: Mapping[str, Any]) -> bool:
+    """Whether MLflow tracks in the job's own workspace: then the job makes the run, and its id is the job's name."""
+    tracked = mlflow.get_tracking_uri()
+    if not tracked.startswith("azureml://"):
+        return False
+    return str(Workspace.from_uri(tracked).arm_id).lower() == str(_workspace(config).arm_id).lower()
+
+
+def plan(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, Any]:
+    """What would be sent: the job, and the files that are its code."""
+    workspace = _workspace(config)
+    return {
+        "place": "azureml",
+        "workspace": workspace.arm_id or workspace.label,
+        "job": _job(project, config, link),
+        "code": [path.as_posix() for path in project.files()],
+    }
+
+
+def submit(project: Project, config: Mapping[str, Any], link: Link) -> AzureRun:
+    """Send the job.
+
+    Its name is chosen here, so that a request that is sent again doesn't make a second job. Where the job isn't the
+    run itself, each has tags that name the other.
+
+    Raises:
+        ArgumentError: the configuration doesn't fit the project.
+        ProjectError: the project can't be a Spark job.
+        ServiceError: no such compute, or Azure refuses.
+        WorkspaceError: it isn't an Azure Machine Learning workspace, or azure-ai-ml isn't installed.
+    """
+    workspace = _workspace(config)
+    client = control.client(workspace)
+    described = _job(project, config, link)
+    _check_compute(client, config.get("compute"))
+    name = _name(project)
+    with tempfile.TemporaryDirectory(prefix="project-") as folder:
+        for path in project.files():
+            target = Path(folder, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(project.folder / path, target)
+        made = _created(client, _sdk_job(described, name, folder), name)
+    submitted = AzureRun(client, workspace, made, link.run_id)
+    if link.run_id is not None:
+        submitted.tag_run()
+    _logger.info("=== Job %s of the workspace %s: %s", name, workspace.label, submitted.url or "sent")
+    return submitted
+
+
+def _workspace(config: Mapping[str, Any]) -> Workspace:
+    return Workspace.find(config["workspace"]) if "workspace" in config else control.configured()
+
+
+def _name(project: Project) -> str:
+    title = re.sub(r"[^a-z0-9]+", "-", (project.name or project.folder.name).lower()).strip("-")[:40]
+    return f"{title or 'project'}-{uuid.uuid4().hex[:12]}"
+
+
+def _job(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, Any]:
+    """The job by the names of azure-ai-ml's `command` and `spark`, without its name and its code."""
+    of_spark = config.get("launcher") == "spark-submit"
+    only_spark = {"driver", "executor", "conf"} & config.keys()
+    if not of_spark and only_spark:
+        raise ArgumentError(f"{listed(sorted(only_spark))} is for Spark jobs", hint='"launcher": "spark-submit"')
+    if "compute" in config and "resources" in config:
+        raise ArgumentError("the configuration has both 'compute' and 'resources'; a compute has sizes of its own")
+    origin = {"aml_spark.run_id": link.run_id, "aml_spark.tracking_uri": masked(link.tracking_uri)}
+    job = {
+        "type": "spark" if of_spark else "command",
+        "experiment_name": re.sub(r"[^\w-]", "_", link.experiment_name),
+        "display_name": project.name or project.folder.name,
+        "tags": {} if link.run_id is None else origin,
+        "inputs": _data(project, config, "inputs", of_spark),
+        "outputs": _data(project, config, "outputs", of_spark),
+        "environment": _environment(project, config, of_spark),
+        **({"compute": config["compute"]} if "compute" in config else {}),
+    }
+    return {**job, **(_spark(project, config) if of_spark else _command(project, config))}
+
+
+def _command(project: Project, config: Mapping[str, Any]) -> dict[str, Any]:
+    resources = config.get("resources", {})
+    if "runtime_version" in resources:
+        raise ArgumentError("resources.runtime_version is for Spark jobs", hint='"launcher": "spark-submit"')
+    return {"command": project.command, "instance_count": 1, **resources}
+
+
+def _spark(project: Project, config: Mapping[str, Any]) -> dict[str, Any]:
+    if "compute" not in config and "runtime_version" not in config.get("resources", {}):
+        raise ArgumentError(
+            "a Spark job needs a compute, or resources for a serverless one",
+            hint='"resources": {"instance_type": "Standard_E4s_v3", "runtime_version": "3.5"}',
+        )
+    file, arguments = project.script()
+    conf = {**_conf_of_command(project), **config.get("conf", {})}
+    sizes = {
+        f"{part}_{size}": config[part][size]
+        for part, names in _SIZES.items()
+        for size in names
+        if size in config.get(part, {})
+    }
+    return {
+        "entry": {"file": file},
+        "args": " ".join(word if _PLACEHOLDER.fullmatch(word) else shlex.quote(word) for word in arguments),
+        "conf": {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in conf.items()},
+        **sizes,
+        **({"resources": dict(config["resources"])} if "resources" in config else {}),
+    }
+
+
+def _conf_of_command(project: Project) -> dict[str, str]:
+    """Spark's settings in MLproject's own `spark-submit --conf …`."""
+    words, found = project.spark_options(), {}
+    while words:
+        option, _, value = words.pop(0).partition("=")
+        value = value or (words.pop(0) if words else "")
+        if option not in ("--conf", "-c"):
+            raise ProjectError(
+                f"MLproject gives spark-submit the option {option!r}, which a Spark job doesn't take",
+                hint="write it into the configuration, for a place that takes it",
+            )
+        name, _, setting = value.partition("=")
+        found[name] = setting
+    return found
+
+
+def _data(project: Project, config: Mapping[str, Any], kind: str, of_spark: bool) -> dict[str, dict[str, str]]:
+    modes = {"inputs": "ro_mount", "outputs": "rw_mount"}
+    return {
+        name: {
+            "type": one.get("type", "uri_folder"),
+            "path": project.parameters[name],
+            "mode": one.get("mode", "direct" if of_spark else modes[kind]),
+        }
+        for name, one in config.get(kind, {}).items()
+    }
+
+
+def _environment(project: Project, config: Mapping[str, Any], of_spark: bool) -> str | dict[str, Any] | None:
+    if "environment" in config:
+        return str(config["environment"])
+    if of_spark and "image" in config:
+        raise ArgumentError("'image' is for command jobs; a Spark job gets the packages of the project's files alone")
+    image = config.get("image", _IMAGE)  # a Spark job leaves it aside, but azure-ai-ml names environments by it
+    if project.conda_file is not None:
+        return {"image": image, "conda_file": described(project.conda_file)}
+    if project.python_env_file is not None:
+        python = f"python={project.python}" if project.python else "python"
+        packages: list[Any] = [python, "pip", {"pip": list(project.requirements)}]
+        return {
+            "image": image,
+            "conda_file": {"name": "project", "channels": ["conda-forge"], "dependencies": packages},
+        }
+    if of_spark:
+        return None
+    raise ArgumentError(
+        "a command job needs an environment; the project has neither python_env.yaml nor conda.yaml",
+        hint='add one of them, or name one of the workspace: "environment": "azureml:<name>@latest"',
+    )
+
+
+def _check_compute(client: MLClient, name: str | None) -> None:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    if name is None:
+        return
+    with control.own_words(f"look for the compute {name!r}"):
+        try:
+            client.compute.get(name)
+        except ResourceNotFoundError:
+            there = [str(one.name) for one in client.compute.list()]
+            raise ServiceError(
+                f"the workspace {client.workspace_name!r} has no compute {name!r}; it has {listed(there)}",
+                hint=did_you_mean(name, there)
+                or f"aml-spark compute create {name}, or leave it out for a serverless job",
+                status=404,
+            ) from None
+
+
+def _sdk_job(described: Mapping[str, Any], name: str, folder: str) -> Any:
+    from azure.ai.ml import Input, Output, command, spark
+    from azure.ai.ml.entities import Environment
+
+    given = dict(described)
+    make: Any = {"command": command, "spark": spark}[given.pop("type")]
+    environment = given.pop("environment")
+    if isinstance(environment, dict):
+        environment = Environment(**environment)
+    given["inputs"] = {key: Input(**one) for key, one in given["inputs"].items()}
+    given["outputs"] = {key: Output(**one) for key, one in given["outputs"].items()}
+    return make(name=name, code=folder, environment=environment, **given)
+
+
+def _created(client: MLClient, job: Any, name: str) -> Any:
+    """Send the job. Where the answer is lost, or says that the job is there, take it: its name is ours alone."""
+    from azure.core.exceptions import AzureError
+
+    with control.own_words(f"submit the job {name!r}"), _unheard():
+        try:
+            return client.jobs.create_or_update(job)
+        except AzureError as error:
+            try:
+                return client.jobs.get(name)
+            except AzureError:
+                raise error from None
+        except (KeyboardInterrupt, SystemExit):
+            _take_back(client, name)
+            raise
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Without azure-ai-ml's warning of an image that it wants itself."""
+
+    def worth(record: logging.LogRecord) -> bool:
+        return "Spark job will only install" not in record.getMessage()
+
+    log = logging.getLogger("azure.ai.ml.entities._validation.core")
+    log.addFilter(worth)
+    try:
+        yield
+    finally:
+        log.removeFilter(worth)
+
+
+def _take_back(client: MLClient, name: str) -> None:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        client.jobs.begin_cancel(name)
+    except ResourceNotFoundError:  # it wasn't sent yet
+        return
+    except BaseException as error:
+        _logger.error(
+            "the job %s may have been sent to the workspace %s: %s\nHint: aml-spark job cancel %s",
+            *(name, client.workspace_name, str(error) or type(error).__name__, name),
+        )
