@@ -17,6 +17,8 @@ SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py
 CHANGES := tests/test_changes.py tests/test_feed.py tests/test_backfill.py
 STREAMS := tests/test_kills.py tests/test_stream.py
 LAKE := tests/test_datalake.py tests/test_files.py tests/test_lake.py
+CLOUD := tests/test_control.py tests/test_deployment.py tests/test_endpoints.py tests/test_manage.py
+PROJECTS := tests/test_databricks.py tests/test_project.py
 AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)
@@ -24,11 +26,15 @@ ARGUMENTS_changes := --spark local $(CHANGES)
 ARGUMENTS_streams := --spark local $(STREAMS)
 ARGUMENTS_azure := --spark local $(AZURE)
 ARGUMENTS_lake := --spark local $(LAKE)
-ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(AZURE))
-ARGUMENTS_oldest := $(patsubst %,--ignore %,$(LAKE))
+ARGUMENTS_cloud := --spark local $(CLOUD)
+ARGUMENTS_projects := --spark local $(PROJECTS)
+OTHERS := $(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(CLOUD) $(PROJECTS) $(AZURE)
+ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(OTHERS))
+ARGUMENTS_oldest := $(patsubst %,--ignore %,$(LAKE) $(CLOUD) $(PROJECTS))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-lake tests-azure tests-local tests-cluster
+SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-lake tests-cloud tests-projects \
+    tests-azure tests-local tests-cluster
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean java jars uv
 
@@ -51,7 +57,7 @@ tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in seven, longest first, so that no job outlasts the others by much.
+# is in nine, longest first, so that no job outlasts the others by much.
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 

@@ -104,6 +104,19 @@ def test_the_notebook_of_changes_runs_from_its_first_cell_to_its_last(spark: Spa
     assert names["told"]["scope"].tolist() == ["changes", "all", "changes", "all"]
 
 
+def test_the_notebook_of_projects_and_endpoints_runs_from_its_first_cell_to_its_last(
+    tmp_path: Path, azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AML_SPARK_WORKSPACE", azureml_workspace.facts["tracking_uri"])
+    monkeypatch.setenv("AML_SPARK_REPOSITORY", str(ROOT))
+    names = _run_notebook(tmp_path, name="03_projects_and_endpoints.ipynb")
+    assert names["runs"]["status"].tolist() == ["FINISHED", "FINISHED"]
+    assert names["there"].run_id in names["runs"]["run_id"].tolist()
+    assert names["local"] == names["answered"] == names["expected"]
+    assert len(set(names["expected"])) > 10
+    assert names["left"] == []
+
+
 def test_the_notebook_goes_to_another_workspace_by_three_lines(
     spark: SparkSession, tmp_path: Path, azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

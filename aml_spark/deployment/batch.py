@@ -1,0 +1,376 @@
+"""Batch endpoints: models that a workspace's compute applies to the files of a folder in a lake."""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from aml_spark import control, datalake, files
+from aml_spark.deployment import config as configs, registered, waiting
+from aml_spark.errors import ArgumentError, DeploymentError, ServiceError, did_you_mean, listed as named
+from aml_spark.location import Location
+from aml_spark.workspace import Workspace
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import BatchDeployment, BatchEndpoint, Job
+
+_logger = logging.getLogger(__name__)
+_ENDED = ("Completed", "Failed", "Canceled", "NotResponding")
+_FILE = "predictions.csv"
+_SETTINGS = (
+    "max_concurrency_per_instance",
+    "mini_batch_size",
+    "error_threshold",
+    "retry_settings",
+    "logging_level",
+    "environment_variables",
+    "output_action",
+    "output_file_name",
+)
+
+
+class BatchRun:
+    """One invocation of a batch endpoint: a job of the workspace.
+
+    Args:
+        client: of the workspace.
+        job: the job's name.
+        output: URI of the file that the predictions go to.
+    """
+
+    def __init__(self, client: MLClient, job: str, output: str) -> None:
+        self._client, self.job, self.output = client, job, output
+
+    def __repr__(self) -> str:
+        return f"BatchRun(job={self.job!r}, output={self.output!r})"
+
+    @property
+    def status(self) -> str:
+        """Azure's word for how far it is: `Queued`, `Running`, `Completed` and others."""
+        return waiting.text(self._look().status)
+
+    def wait(self) -> BatchRun:
+        """Follow it to its end. Ctrl-C leaves it running, and says so.
+
+        Raises:
+            DeploymentError: it failed or was cancelled.
+            ServiceError: Azure doesn't tell of it.
+        """
+        try:
+            job = waiting.rested(self._look, f"job {self.job}", told=lambda one: waiting.text(one.status), ended=_ENDED)
+        except KeyboardInterrupt:
+            _logger.warning(
+                "Interrupted; the job %s goes on: aml-spark job show %s. To end it: aml-spark job cancel %s",
+                *[self.job] * 3,
+            )
+            raise
+        if (ended := waiting.text(job.status)) != "Completed":
+            raise DeploymentError(f"the job {self.job!r} is {ended}", hint=f"aml-spark job logs {self.job}")
+        return self
+
+    def download(self, target: str | os.PathLike[str]) -> Path:
+        """Fetch the predictions: as Azure writes them, without a header, the name of each row's file at the end.
+
+        Args:
+            target: the file to write, or a folder that is there.
+
+        Raises:
+            DataLakeError: they can't be read.
+        """
+        return files.download(datalake.find(self.output), target)
+
+    def cancel(self) -> None:
+        """End the job before its time.
+
+        Raises:
+            ServiceError: Azure refuses it.
+        """
+        with control.own_words(f"cancel the job {self.job!r}"):
+            self._client.jobs.begin_cancel(self.job)
+
+    def _look(self) -> Job:
+        with control.own_words(f"look at the job {self.job!r}"):
+            found: Job = self._client.jobs.get(self.job)
+            return found
+
+
+def create(
+    endpoint: str,
+    name: str | None = None,
+    model_uri: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    workspace: Workspace | None = None,
+) -> BatchEndpoint:
+    """Create a batch endpoint where there is none, and a deployment of a model on it.
+
+    The first deployment is the one that is asked where none is named.
+
+    Args:
+        endpoint: its name; 3 to 32 letters, digits and dashes.
+        name: the deployment's name; None for an endpoint without one.
+        model_uri: the model, as for an online endpoint.
+        config: `compute`, which has to be given, `instance_count`, `mini_batch_size`, and others as Azure names them;
+            or `config_file`, a YAML or JSON file with these.
+        workspace: None takes the one that MLflow is configured for.
+
+    Raises:
+        ArgumentError: a name or the config can't be meant.
+        ModelError: the model isn't registered, or has no signature.
+        DeploymentError: the deployment is there already, or fails.
+        ServiceError: Azure refuses it.
+    """
+    from azure.ai.ml.entities import BatchEndpoint
+
+    settings = configs.read(config, configs.BATCH)
+    configs.check_name(endpoint, "endpoint")
+    where, client = workspace or control.configured(), control.client(workspace)
+    model = None
+    if name is not None:
+        configs.check_name(name, "deployment")
+        if model_uri is None:
+            raise ArgumentError(f"the deployment {name!r} has no model", hint="--model models:/<name>/<version>")
+        _check_compute(client, settings.get("compute"))
+        model = registered.find(model_uri, where)
+    found = _find(client, endpoint)
+    doing, shown = f"create the batch endpoint {endpoint!r}", f"aml-spark endpoint show {endpoint} --batch"
+
+    def look() -> BatchEndpoint | None:
+        return _find(client, endpoint)
+
+    if waiting.state(found) in waiting.UNDER_WAY:
+        found = waiting.followed(look, doing=doing, shown=shown)
+    elif found is not None and name is None:
+        raise DeploymentError(f"the batch endpoint {endpoint!r} is there already", hint=shown)
+    elif found is None:
+        wanted = BatchEndpoint(name=endpoint)
+        found = waiting.done(client.batch_endpoints.begin_create_or_update, wanted, look, doing=doing, shown=shown)
+    if name is not None and model is not None:
+        _deploy(client, endpoint, name, model, settings)
+        if not (found and default(found)):
+            found = get(endpoint, workspace=workspace)
+            found.defaults = {"deployment_name": name}
+            doing = f"make {name!r} the default of {endpoint!r}"
+            found = waiting.done(client.batch_endpoints.begin_create_or_update, found, look, doing=doing, shown=shown)
+    return get(endpoint, workspace=workspace)
+
+
+def invoke(
+    endpoint: str,
+    data: str,
+    *,
+    deployment: str | None = None,
+    output: str | None = None,
+    workspace: Workspace | None = None,
+) -> BatchRun:
+    """Have a batch endpoint score files.
+
+    Args:
+        endpoint: its name.
+        data: a file, known by the ending of its name, or a folder: `azureml://datastores/<name>/paths/<path>`,
+            `abfss://<filesystem>@<account>.dfs.core.windows.net/<path>`, or the `https` address of the same.
+        deployment: its deployment; None for the endpoint's default.
+        output: URI of the file that the predictions go to, on a datastore; None makes one up below `aml-spark/batch/`
+            of the workspace's default datastore. Azure takes no file that is there already.
+        workspace: None takes the one that MLflow is configured for.
+
+    Returns:
+        The run, which `wait()` follows to its end.
+
+    Raises:
+        ArgumentError: the data or the output isn't such a place.
+        ServiceError: there is no such endpoint or deployment, or Azure refuses it.
+    """
+    from azure.ai.ml import Input, Output
+
+    client, source = control.client(workspace), _source(data)
+    asked = deployment or default(get(endpoint, workspace=workspace))
+    if asked is None:
+        raise ServiceError(
+            f"the batch endpoint {endpoint!r} has no deployment", hint=f"aml-spark endpoint create {endpoint} --batch …"
+        )
+    job = f"{endpoint}-{uuid.uuid4().hex[:12]}"
+    if output is None:
+        with control.own_words("find the default datastore"):
+            store = client.datastores.get_default().name
+        output = f"azureml://datastores/{store}/paths/aml-spark/batch/{endpoint}/{job}/{_FILE}"
+    elif not output.startswith("azureml://datastores/") or not posixpath.splitext(output)[1]:
+        raise ArgumentError(
+            f"output is {output!r}; expected a file on a datastore, azureml://datastores/<name>/paths/…/{_FILE}"
+        )
+    is_file = bool(posixpath.splitext(source)[1])
+    try:
+        with control.own_words(
+            f"invoke the batch endpoint {endpoint!r}", hint=f"aml-spark endpoint show {endpoint} --batch"
+        ):
+            # The deployment is named each time: azure-ai-ml keeps its header for later calls that name none.
+            started: Any = client.batch_endpoints.invoke(
+                endpoint,
+                deployment_name=asked,
+                inputs={"data": Input(type="uri_file" if is_file else "uri_folder", path=source)},
+                outputs={"score": Output(type="uri_file", path=output)},
+                job_name=job,
+            )
+    except ServiceError:
+        with control.own_words(f"look at the job {job!r}"):
+            begun = waiting.found(lambda: client.jobs.get(job))
+        if begun is None:
+            raise
+        return BatchRun(client, job, output)  # the answer was lost, not the call
+    return BatchRun(client, started.name or job, output)
+
+
+def listed(*, workspace: Workspace | None = None) -> list[BatchEndpoint]:
+    """The workspace's batch endpoints.
+
+    Args:
+        workspace: None takes the one that MLflow is configured for.
+    """
+    with control.own_words("list the batch endpoints"):
+        return list(control.client(workspace).batch_endpoints.list())
+
+
+def get(endpoint: str, *, workspace: Workspace | None = None) -> BatchEndpoint:
+    """A batch endpoint.
+
+    Args:
+        endpoint: its name.
+        workspace: None takes the one that MLflow is configured for.
+
+    Raises:
+        ServiceError: there is none; says which there are.
+    """
+    client = control.client(workspace)
+    found = _find(client, endpoint)
+    if found is None:
+        names = [str(one.name) for one in listed(workspace=workspace)]
+        raise ServiceError(
+            f"the workspace {client.workspace_name!r} has no batch endpoint {endpoint!r}; it has {named(names)}",
+            hint=did_you_mean(endpoint, names) or "aml-spark endpoint list --batch",
+            status=404,
+        )
+    return found
+
+
+def deployments(endpoint: str, *, workspace: Workspace | None = None) -> list[BatchDeployment]:
+    """A batch endpoint's deployments.
+
+    Args:
+        endpoint: its name.
+        workspace: None takes the one that MLflow is configured for.
+    """
+    with control.own_words(f"list the deployments of {endpoint!r}"):
+        return list(control.client(workspace).batch_deployments.list(endpoint))
+
+
+def delete(endpoint: str, name: str | None = None, *, workspace: Workspace | None = None) -> None:
+    """Delete a batch endpoint with its deployments, or one of these; nothing where there is none.
+
+    Args:
+        endpoint: its name.
+        name: the deployment; None for the endpoint as a whole.
+        workspace: None takes the one that MLflow is configured for.
+
+    Raises:
+        ServiceError: Azure refuses it.
+    """
+    client, shown = control.client(workspace), f"aml-spark endpoint show {endpoint} --batch"
+    if name is None:
+        waiting.deleted(
+            lambda: client.batch_endpoints.begin_delete(endpoint),
+            lambda: _find(client, endpoint),
+            doing=f"delete the batch endpoint {endpoint!r}",
+            shown=shown,
+        )
+        return
+    waiting.deleted(
+        lambda: client.batch_deployments.begin_delete(name, endpoint),
+        lambda: _deployment(client, endpoint, name),
+        doing=f"delete the batch deployment {name!r} of {endpoint!r}",
+        shown=shown,
+    )
+
+
+def _deploy(
+    client: MLClient, endpoint: str, name: str, model: registered.Registered, settings: Mapping[str, Any]
+) -> None:
+    from azure.ai.ml.entities import (
+        BatchRetrySettings,
+        ModelBatchDeployment,
+        ModelBatchDeploymentSettings,
+        ResourceConfiguration,
+    )
+
+    doing = f"create the batch deployment {name!r} of {endpoint!r}"
+    shown = f"aml-spark endpoint show {endpoint} --batch"
+
+    def look() -> Any:
+        return _deployment(client, endpoint, name)
+
+    found = look()
+    if waiting.state(found) in waiting.UNDER_WAY and model.is_in(found.model):
+        waiting.followed(look, doing=doing, shown=shown)
+        return
+    if waiting.state(found) == "Succeeded" or waiting.state(found) in waiting.UNDER_WAY:
+        raise DeploymentError(f"the batch endpoint {endpoint!r} has a deployment {name!r} already", hint=shown)
+    own = {"mini_batch_size": 10, "output_file_name": _FILE, "output_action": "append_row"}
+    own |= {key: settings[key] for key in _SETTINGS if key in settings}
+    if retry := own.pop("retry_settings", None):
+        own["retry_settings"] = BatchRetrySettings(**retry)  # type: ignore[arg-type]
+    wanted = ModelBatchDeployment(
+        name=name,
+        endpoint_name=endpoint,
+        model=model.azure_id,
+        compute=settings["compute"],
+        settings=ModelBatchDeploymentSettings(**own),  # type: ignore[arg-type]
+        resources=ResourceConfiguration(instance_count=settings.get("instance_count", 1)),
+        description=settings.get("description"),
+        tags=settings.get("tags"),
+    )
+    waiting.done(client.batch_deployments.begin_create_or_update, wanted, look, doing=doing, shown=shown)
+
+
+def _find(client: MLClient, endpoint: str) -> BatchEndpoint | None:
+    with control.own_words(f"look at the batch endpoint {endpoint!r}"):
+        return waiting.found(lambda: client.batch_endpoints.get(endpoint))  # type: ignore[no-any-return]
+
+
+def _deployment(client: MLClient, endpoint: str, name: str) -> BatchDeployment | None:
+    with control.own_words(f"look at the batch deployment {name!r} of {endpoint!r}"):
+        return waiting.found(lambda: client.batch_deployments.get(name, endpoint))  # type: ignore[no-any-return]
+
+
+def default(found: BatchEndpoint) -> str | None:
+    """The deployment that is asked where none is named."""
+    defaults: Any = found.defaults
+    if isinstance(defaults, Mapping):
+        return defaults.get("deployment_name") or defaults.get("deploymentName")
+    return getattr(defaults, "deployment_name", None)
+
+
+def _check_compute(client: MLClient, name: str | None) -> None:
+    with control.own_words("list the computes"):
+        names = [str(one.name) for one in client.compute.list()]
+    if name not in names:
+        told = "no compute is given" if name is None else f"the workspace has no compute {name!r}"
+        raise ArgumentError(
+            f"{told}; the workspace has {named(names)}",
+            hint=did_you_mean(name or "", names) or "aml-spark compute create <name>, then -C compute=<name>",
+        )
+
+
+def _source(data: str) -> str:
+    """A place in the form that Azure's client takes: it knows no `abfss`, and the same files are behind `https`."""
+    if re.match(r"(?i)azureml:", data):
+        return data
+    location = Location.of(data)
+    host = location.host.replace(".dfs.", ".blob.", 1)
+    return f"https://{host}/{location.filesystem}/{quote(location.path)}"
