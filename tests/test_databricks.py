@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import (
@@ -425,6 +426,23 @@ def test_a_failure_is_shown(
     assert submitted.get_status() == "FAILED"
     for part in ("egg laid", "ValueError: no bird", "raise ValueError", "script.py", "/run/", "FAILED"):
         assert part in caplog.text
+
+
+def test_the_example_trains_there_by_its_configuration_file(azureml_workspace: EmulatorProcess) -> None:
+    root = Path(__file__).parents[1]
+    done = mlflow.projects.run(
+        str(root / "tests" / "project"),
+        parameters={"rows": 400},
+        experiment_name="flights",
+        backend="aml-spark",
+        backend_config=str(root / "conf" / "project-databricks.json"),
+    )
+    run = mlflow.get_run(done.run_id)
+    assert run.info.status == "FINISHED"
+    assert 0.5 < run.data.metrics["training_auc"] <= 1
+    version = mlflow.register_model(f"runs:/{done.run_id}/model", "late-flights-of-databricks")
+    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+    assert model.predict(pd.DataFrame({"month": [1.0], "hour": [23.0], "distance": [800.0]})).shape == (1, 2)
 
 
 def test_faults_start_no_second_run(
