@@ -14,6 +14,7 @@ import flask
 from aml_spark.testing import artifacts, azurite, certificates, server
 from aml_spark.testing.blobs import FolderBlobs
 from aml_spark.testing.control import datastores, plane
+from aml_spark.testing.control.ground import Ground
 from aml_spark.testing.databricks import clusters, tree, workspace as databricks
 from aml_spark.testing.faults import Faults
 from aml_spark.testing.identity import Identity, RefusedToken
@@ -125,9 +126,10 @@ class Emulator:
         if self._databricks is not None:
             facts["databricks_token"] = self._databricks.token
         facts["environment"] = environment(facts)
-        for each in (self._control, self._databricks):
-            if each is not None:
-                each.environment = facts["environment"]
+        if self._control is not None:
+            self._control.ground.environment = facts["environment"]
+        if self._databricks is not None:
+            self._databricks.environment = facts["environment"]
         return facts
 
     def _hadoop_conf(self, endpoint: str) -> Path:
@@ -201,7 +203,8 @@ class Emulator:
         app.register_blueprint(self.identity.routes())
         for filesystem in datastores.FILESYSTEMS:
             lake.create(filesystem)
-        self._control = plane.ControlPlane(self.folder / "control", self.arm_id, runs, lake, blobs, self.identity)
+        ground = Ground(self.folder / "control", self.arm_id, runs, lake, blobs, self.identity)
+        self._control = plane.ControlPlane(ground)
         for each in self._control.routes():
             app.register_blueprint(each)
         app.register_blueprint(runs.routes())

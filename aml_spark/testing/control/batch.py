@@ -9,21 +9,20 @@ from __future__ import annotations
 import shlex
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flask
 
 from aml_spark.testing.artifacts import failure
 from aml_spark.testing.control import batch_run
 from aml_spark.testing.control.endpoints import BUSY, Resources, blueprint, busy, check_name, invalid, missing
+from aml_spark.testing.control.ground import Ground
+from aml_spark.testing.control.jobs import Jobs
 from aml_spark.testing.control.models import MLFLOW_MODEL, Models
 from aml_spark.testing.control.online import DOMAIN
 from aml_spark.testing.control.records import shown
 from aml_spark.testing.control.workspaces import LOCATION
 from aml_spark.testing.identity import RefusedToken
-
-if TYPE_CHECKING:
-    from aml_spark.testing.control.plane import ControlPlane
 
 KIND = "batchEndpoints"
 AUDIENCES = ("https://ml.azure.com",)
@@ -45,15 +44,15 @@ class Batch:
     """The batch endpoints of one workspace.
 
     Args:
-        plane: the other resources.
+        ground: the other resources.
         models: what is deployed.
     """
 
-    def __init__(self, plane: ControlPlane, models: Models) -> None:
-        self._plane, self._models = plane, models
-        self._workspace, self._root = plane.arm_id, f"{plane.arm_id}/{KIND}"
-        self._endpoints = Resources(plane.folder / f"{KIND}.json", self._root, plane.operations)
-        self._deployments = Resources(plane.folder / "batchDeployments.json", self._root, plane.operations)
+    def __init__(self, ground: Ground, jobs: Jobs, models: Models) -> None:
+        self._ground, self._jobs, self._models = ground, jobs, models
+        self._workspace, self._root = ground.arm_id, f"{ground.arm_id}/{KIND}"
+        self._endpoints = Resources(ground.folder / f"{KIND}.json", self._root, ground.operations)
+        self._deployments = Resources(ground.folder / "batchDeployments.json", self._root, ground.operations)
 
     def routes(self) -> flask.Blueprint:
         """Endpoints and deployments: list, get, create, change and delete; `/jobs` on an endpoint's host; its jobs."""
@@ -120,7 +119,7 @@ class Batch:
         @routes.post("/jobs")
         def invoke() -> Any:
             try:
-                self._plane.identity.check(flask.request.headers.get("Authorization"), AUDIENCES)
+                self._ground.identity.check(flask.request.headers.get("Authorization"), AUDIENCES)
             except RefusedToken as error:
                 return failure(401, "Unauthorized", str(error))
             hosts = {f"{name}{DOMAIN}".lower(): name for name in self._endpoints.records.all()}
@@ -132,10 +131,10 @@ class Batch:
         def started(endpoint: str, name: str | None = None) -> Any:
             self._endpoint(endpoint)
             found = []
-            for job, known in reversed(self._plane.jobs.records.all().items()):
+            for job, known in reversed(self._jobs.records.all().items()):
                 of = known["properties"]["properties"]
                 if of.get(_ENDPOINT) == endpoint and name in (None, of.get(_DEPLOYMENT)):
-                    found.append(self._plane.jobs.shown(job))
+                    found.append(self._jobs.shown(job))
             return {"value": found}
 
         return routes
@@ -165,7 +164,7 @@ class Batch:
         if model["properties"]["modelType"] != MLFLOW_MODEL:
             raise invalid("A model that isn't MLflow's needs a scoring script and an environment.", "Model")
         compute = (given.get("compute") or "").rpartition("/")[2]
-        if not self._plane.computes.has(compute):
+        if not self._ground.computes.has(compute):
             raise invalid(f"The compute '{compute}' does not exist in the workspace.", "Compute")
         key = f"{endpoint}/{name}"
         kept = {field: asked[field] for field in _KEEPS if asked.get(field) is not None}
@@ -192,7 +191,7 @@ class Batch:
         if output.get("jobOutputType") == "UriFile":  # the name of the file stands at the end
             told["uri"], _, told["file"] = output["uri"].rpartition("/")
         properties = (asked.get("properties") or {}) | {_ENDPOINT: endpoint, _DEPLOYMENT: name}
-        return self._plane.jobs.submit(
+        return self._jobs.submit(
             job,
             {
                 "jobType": "Command",

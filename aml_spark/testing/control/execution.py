@@ -14,15 +14,13 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aml_spark.testing.artifacts import CONTAINER, OF_RUNS
 from aml_spark.testing.control.bindings import Bindings, UnknownBindingError, bind
 from aml_spark.testing.control.commands import PYTHONS, command
+from aml_spark.testing.control.ground import Ground
 from aml_spark.testing.control.storage import UnknownPlaceError
-
-if TYPE_CHECKING:
-    from aml_spark.testing.control.plane import ControlPlane
 
 LOG = "user_logs/std_log.txt"
 _ARTIFACTS = ("outputs", "logs")  # folders that become the run's artifacts
@@ -36,15 +34,15 @@ class Execution:
     """One job.
 
     Args:
-        plane: whose job it is.
+        ground: whose job it is.
         name: its name, which is its run's id.
         properties: as they were asked for, with `experimentId` and `experimentName` beside them.
         report: is told each state, and for the last one the error, `code` and `message`.
     """
 
-    def __init__(self, plane: ControlPlane, name: str, properties: Mapping[str, Any], report: Report) -> None:
-        self._plane, self._name, self._properties, self._report = plane, name, properties, report
-        self._log, self._published = log_file(plane.folder, name), -1
+    def __init__(self, ground: Ground, name: str, properties: Mapping[str, Any], report: Report) -> None:
+        self._ground, self._name, self._properties, self._report = ground, name, properties, report
+        self._log, self._published = log_file(ground.folder, name), -1
         self._folder, self._process = self._log.parent, f"job {name}"
         self._cancelled, self._lock = False, threading.Lock()
         self._thread = threading.Thread(target=self._run, name=self._process, daemon=True)
@@ -57,7 +55,7 @@ class Execution:
         """End it with all that it started; returns when its last state is reported."""
         with self._lock:
             self._cancelled = True
-        self._plane.processes.stop(self._process)
+        self._ground.processes.stop(self._process)
         self._thread.join()
 
     def publish(self) -> bool:
@@ -66,7 +64,7 @@ class Execution:
             if not self._log.exists():
                 return False
             if (size := self._log.stat().st_size) != self._published:
-                publish(self._plane, self._name)
+                publish(self._ground, self._name)
                 self._published = size
             return True
 
@@ -87,22 +85,22 @@ class Execution:
         work = self._folder / "wd"
         work.mkdir(parents=True, exist_ok=True)
         if code := self._properties.get("codeId"):
-            uri = self._plane.codes.find(code)
+            uri = self._ground.codes.find(code)
             if uri is None:
                 raise UnknownPlaceError(f"The code asset '{code}' was not found.")
-            self._plane.storage.download(uri, work)
-        bindings = bind(self._name, self._properties, self._folder / "data", self._plane.storage)
+            self._ground.storage.download(uri, work)
+        bindings = bind(self._name, self._properties, self._folder / "data", self._ground.storage)
         told = command(self._name, self._properties, bindings)
         self._report("Queued", None)
         with self._lock:
             if self._cancelled:
                 return "Canceled", None
-            process = self._plane.processes.start(
+            process = self._ground.processes.start(
                 self._process, told, folder=work, environment=self._environment(), log=self._log
             )
         self._report("Running", None)
         ended = self._wait(process)
-        self._plane.processes.stop(self._process)  # what it left running
+        self._ground.processes.stop(self._process)  # what it left running
         self._report("Finalizing", None)
         self._put_away(work, bindings)
         if not ended:
@@ -120,7 +118,7 @@ class Execution:
 
     def _put_away(self, work: Path, bindings: Bindings) -> None:
         self.publish()
-        storage = self._plane.storage
+        storage = self._ground.storage
         for name in _ARTIFACTS:
             if (work / name).is_dir():
                 storage.upload(work / name, f"azureml://jobs/{self._name}/outputs/artifacts/paths/{name}")
@@ -142,13 +140,13 @@ class Execution:
 
     def _environment(self) -> dict[str, str]:
         """What Azure gives a job, and what leads it to this emulator."""
-        token = self._plane.identity.token()
-        _, _, subscription, _, group, *_, workspace = self._plane.arm_id.split("/")
+        token = self._ground.identity.token()
+        _, _, subscription, _, group, *_, workspace = self._ground.arm_id.split("/")
         experiment = {"ID": str(self._properties["experimentId"]), "NAME": self._properties["experimentName"]}
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AZUREML_"))}
         return {
             **outside,
-            **self._plane.environment,
+            **self._ground.environment,
             "PATH": f"{PYTHONS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYSPARK_PYTHON": sys.executable,
             "PYSPARK_DRIVER_PYTHON": sys.executable,
@@ -168,9 +166,9 @@ class Execution:
         }
 
 
-def publish(plane: ControlPlane, name: str) -> None:
+def publish(ground: Ground, name: str) -> None:
     """Make the output of a job's process the log of its run."""
-    plane.blobs.put(CONTAINER, f"{OF_RUNS}{name}/{LOG}", log_file(plane.folder, name))
+    ground.blobs.put(CONTAINER, f"{OF_RUNS}{name}/{LOG}", log_file(ground.folder, name))
 
 
 def log_file(folder: Path, name: str) -> Path:

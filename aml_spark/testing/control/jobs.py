@@ -5,19 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flask
 
 from aml_spark.testing.artifacts import failure
 from aml_spark.testing.control.bindings import output_uri
 from aml_spark.testing.control.execution import Execution, log_file, publish
+from aml_spark.testing.control.ground import Ground
 from aml_spark.testing.control.records import Records, shown
 from aml_spark.testing.control.workspaces import services, studio
 from aml_spark.testing.mlflow_api import EXPERIMENT_NAME
-
-if TYPE_CHECKING:
-    from aml_spark.testing.control.plane import ControlPlane
 
 ENDED = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}  # and what MLflow says of the run
 _KIND = "Microsoft.MachineLearningServices/workspaces/jobs"
@@ -32,18 +30,18 @@ class Jobs:
     """The jobs of one workspace. Those that were running when the emulator was stopped have failed.
 
     Args:
-        plane: the other resources that a job is made of.
+        ground: the other resources that a job is made of.
     """
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane, self._root = plane, f"{plane.arm_id}/jobs"
-        self.records = Records(plane.folder / "jobs.json")
+    def __init__(self, ground: Ground) -> None:
+        self._ground, self._root = ground, f"{ground.arm_id}/jobs"
+        self.records = Records(ground.folder / "jobs.json")
         self._executions: dict[str, Execution] = {}
         self._lock, self._closed = threading.Lock(), False
         for name, job in self.records.all().items():
             if job["properties"]["status"] not in ENDED:
-                if log_file(plane.folder, name).exists():
-                    publish(plane, name)
+                if log_file(ground.folder, name).exists():
+                    publish(ground, name)
                 self._report(name, "Failed", _STOPPED)
 
     def close(self) -> None:
@@ -58,7 +56,7 @@ class Jobs:
     def log(self, name: str) -> bool:
         """Make what a job has said so far its run's log; whether there is one."""
         execution = self._executions.get(name)
-        return execution.publish() if execution else log_file(self._plane.folder, name).exists()
+        return execution.publish() if execution else log_file(self._ground.folder, name).exists()
 
     def routes(self) -> flask.Blueprint:
         """List, get, submit, cancel and delete."""
@@ -86,7 +84,7 @@ class Jobs:
             if execution is None or job["properties"]["status"] in (*ENDED, "CancelRequested"):
                 return "", 200
             self._report(name, "CancelRequested", None)
-            return self._plane.operations.begin(f"{root}/{name}", execution.cancel)
+            return self._ground.operations.begin(f"{root}/{name}", execution.cancel)
 
         @routes.delete(f"{root}/<name>")
         def delete(name: str) -> Any:
@@ -95,17 +93,17 @@ class Jobs:
                 return "", 204
             if job["properties"]["status"] not in ENDED:
                 return failure(409, "UserError", f"The job {name} is not in a terminal state. Cancel it first.")
-            return self._plane.operations.begin(f"{root}/{name}", lambda: self.records.pop(name) and None)
+            return self._ground.operations.begin(f"{root}/{name}", lambda: self.records.pop(name) and None)
 
         return routes
 
     def shown(self, name: str) -> dict[str, Any]:
         """A job in Azure's form."""
         job = self.records.get(name)
-        tracking = f"azureml://{services().removeprefix('https://')}/mlflow/v1.0{self._plane.arm_id}"
+        tracking = f"azureml://{services().removeprefix('https://')}/mlflow/v1.0{self._ground.arm_id}"
         ends = {
             "Tracking": {"jobServiceType": "Tracking", "endpoint": tracking},
-            "Studio": {"jobServiceType": "Studio", "endpoint": studio(self._plane.arm_id, f"runs/{name}")},
+            "Studio": {"jobServiceType": "Studio", "endpoint": studio(self._ground.arm_id, f"runs/{name}")},
         }
         outputs = {
             key: {**(asked or {}), "uri": output_uri(name, key, asked or {})}
@@ -166,7 +164,7 @@ class Jobs:
         if not _NAME.fullmatch(name):
             told = "letters, digits, '-' and '_', the first a letter or a digit, and at most 255 of them"
             return failure(400, "UserError", f"The job name '{name}' is invalid. It can have {told}.")
-        if self._plane.runs.has_run(name):
+        if self._ground.runs.has_run(name):
             return failure(409, "UserError", f"There is a run with the id {name} already. Use a different name.")
         if asked.get("experimentName") and not EXPERIMENT_NAME.fullmatch(asked["experimentName"]):
             return failure(400, "ValidationError", f"Experiment name '{asked['experimentName']}' is not valid.")
@@ -174,10 +172,10 @@ class Jobs:
             return failure(400, "UserError", f"The job type '{kind}' is not supported here.")
         if lacking := [field for field in _NEEDED[kind] if not asked.get(field)]:
             return failure(400, "UserError", f"The {lacking[0]} field is required.")
-        if compute and compute.lower() != "serverless" and not self._plane.computes.has(compute.rpartition("/")[2]):
+        if compute and compute.lower() != "serverless" and not self._ground.computes.has(compute.rpartition("/")[2]):
             told = f"Compute Target with name {compute.rpartition('/')[2]} not found in provided workspace"
             return failure(400, "UserError", f"ComputeTargetNotFound: {told}")
-        if environment and environment.startswith("/") and self._plane.environments.find(environment) is None:
+        if environment and environment.startswith("/") and self._ground.environments.find(environment) is None:
             named, _, version = environment.partition("/environments/")[2].partition("/versions/")
             return failure(400, "UserError", f"No environment exists for name: {named}, version: {version}")
         return None
@@ -195,7 +193,7 @@ class Jobs:
             "azureml.jobType": asked["jobType"],
         }
         git = {key: value for key, value in properties.items() if key.startswith("mlflow.")}
-        experiment_id = self._plane.runs.create_run(name, experiment, title, {**own, **git, **tags})
+        experiment_id = self._ground.runs.create_run(name, experiment, title, {**own, **git, **tags})
         shown = {
             **asked,
             "status": "NotStarted",
@@ -217,7 +215,7 @@ class Jobs:
         self.records.put(name, job)
         given = {**asked, "experimentId": experiment_id, "experimentName": experiment}
         self._executions[name] = Execution(
-            self._plane, name, given, lambda state, error: self._report(name, state, error)
+            self._ground, name, given, lambda state, error: self._report(name, state, error)
         )
 
     def _report(self, name: str, state: str, error: dict[str, Any] | None) -> None:
@@ -225,7 +223,7 @@ class Jobs:
             return
         run = ENDED.get(state) or ("RUNNING" if state == "Running" else None)
         if run is not None:
-            self._plane.runs.set_run(name, run)
+            self._ground.runs.set_run(name, run)
         with self.records.changed() as everything:
             job = everything[name]
             if job["properties"]["status"] == "CancelRequested" and state not in ENDED:

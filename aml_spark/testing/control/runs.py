@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flask
 
 from aml_spark.testing.artifacts import CONTAINER, OF_RUNS, failure
 from aml_spark.testing.control.bindings import output_uri
 from aml_spark.testing.control.execution import LOG
+from aml_spark.testing.control.ground import Ground
+from aml_spark.testing.control.jobs import Jobs
 from aml_spark.testing.control.workspaces import LOCATION
-
-if TYPE_CHECKING:
-    from aml_spark.testing.control.plane import ControlPlane
 
 _OUTPUT = re.compile(r"azureml://locations/[^/]+/workspaces/[^/]+/data/azureml_(.+)_output_data_(.+)/versions/1")
 
 
-def history(plane: ControlPlane) -> flask.Blueprint:
+def history(ground: Ground, jobs: Jobs) -> flask.Blueprint:
     """`/history/v1.0/…/runs` of jobs, and `/data/v1.0/…/dataversion` of their outputs."""
     routes = flask.Blueprint("history", __name__)
-    root, workspace = f"/history/v1.0{plane.arm_id}", plane.arm_id.rpartition("/")[2]
-    jobs = plane.jobs
+    root, workspace = f"/history/v1.0{ground.arm_id}", ground.arm_id.rpartition("/")[2]
 
     @routes.get(f"{root}/runs/<run>")
     @routes.get(f"{root}/experiments/<experiment>/runs/<run>")
@@ -44,9 +42,9 @@ def history(plane: ControlPlane) -> flask.Blueprint:
             if asked.get("hidden") is not None:
                 properties["isArchived"] = asked["hidden"]
         if asked.get("displayName"):
-            plane.runs.set_run(run, name=asked["displayName"])
+            ground.runs.set_run(run, name=asked["displayName"])
         for key, value in (asked.get("tags") or {}).items():
-            plane.runs.set_tag(run, key, value)
+            ground.runs.set_tag(run, key, value)
         return _shown(jobs.records.get(run), run)
 
     @routes.get(f"{root}/runs/<run>/details")
@@ -56,7 +54,7 @@ def history(plane: ControlPlane) -> flask.Blueprint:
             return _missing(run)
         shown = _shown(jobs.records.get(run), run)  # before the log, which then has all that a finished job said
         name = f"{OF_RUNS}{run}/{LOG}"
-        logs = {LOG: plane.blobs.address(CONTAINER, name, write=False)} if jobs.log(run) else {}
+        logs = {LOG: ground.blobs.address(CONTAINER, name, write=False)} if jobs.log(run) else {}
         return {**shown, "logFiles": logs, "warnings": [], "outputDatasets": [], "inputDatasets": []}
 
     @routes.get(f"{root}/runs/<run>/children")
@@ -76,7 +74,7 @@ def history(plane: ControlPlane) -> flask.Blueprint:
         }
         return {"runMetadata": {**_shown(job, run), "outputs": outputs}}
 
-    @routes.post(f"/data/v1.0{plane.arm_id}/dataversion/batchGetResolvedUris")
+    @routes.post(f"/data/v1.0{ground.arm_id}/dataversion/batchGetResolvedUris")
     def resolved() -> Any:
         found = {}
         for asset in flask.request.get_json()["values"]:
