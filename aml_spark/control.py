@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aml_spark import auth
@@ -17,13 +20,17 @@ from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Job
     from azure.core.exceptions import HttpResponseError
     from azure.core.polling import LROPoller
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
+JOB_ENDED = ("Completed", "Failed", "Canceled", "NotResponding", "Paused")
+"""Azure's words for a job that nothing comes of any more: after all but the first it has failed."""
 _LOUD = {"_telemetry": "CRITICAL", "_utils._experimental": "CRITICAL", "operations": "WARNING"}
 _EVERY_SECONDS = 1.0  # that what is waited for is shown anew
+_within: ContextVar[bool] = ContextVar("_within", default=False)  # a `goes_on`
 
 
 class _Credential:
@@ -139,20 +146,25 @@ def _unheard() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def goes_on(doing: str, shown: str) -> Iterator[None]:
-    """Say on Ctrl-C that Azure goes on with what was begun, and how to look at it.
+def goes_on(doing: str, shown: str, *, deleted: str | None = None) -> Iterator[None]:
+    """Say on Ctrl-C that Azure goes on with what was begun, and how to look at it; once, of the whole, where nested.
 
     Args:
         doing: such as `create the compute 'cpu'`.
         shown: the command that shows how far it is.
+        deleted: the command that deletes what comes of it.
     """
+    outer = _within.get()
+    before = _within.set(True)
     try:
         yield
     except KeyboardInterrupt:
-        _logger.warning(
-            "Interrupted, but Azure may go on to %s. To look at it: %s. The same call again waits for it.", doing, shown
-        )
+        if not outer:
+            told = f"To look at it: {shown}." + (f" To delete it: {deleted}." if deleted else "")
+            _logger.warning("Interrupted, but Azure may go on to %s. %s The same call again waits for it.", doing, told)
         raise
+    finally:
+        _within.reset(before)
 
 
 def finished(poller: LROPoller[T], title: str) -> T:
@@ -168,3 +180,85 @@ def finished(poller: LROPoller[T], title: str) -> T:
             show(f"{poller.status()}, {time.monotonic() - start:.0f} s")
             poller.wait(_EVERY_SECONDS)
     return poller.result()
+
+
+def job_name(title: str) -> str:
+    """A name for a job that no other has.
+
+    Args:
+        title: what it starts with, as far as Azure takes it.
+    """
+    return f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')[:40] or 'job'}-{uuid.uuid4().hex[:12]}"
+
+
+def submitted(client: MLClient, name: str, send: Callable[[], T], *, tries: int = 1) -> T | Job:
+    """Send a job of a name that is ours alone. Where the answer is lost, the job is looked up by that name.
+
+    Args:
+        client: of the workspace.
+        name: see `job_name`.
+        send: sends the job under this name.
+        tries: how often it is sent where a connection breaks and there is no such job; more than once only where
+            Azure takes the same job twice for one.
+
+    Returns:
+        What `send` gives, or the job.
+
+    Raises:
+        AzureError: it wasn't sent; Azure's own, for `own_words`.
+    """
+    from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+    try:
+        return send()
+    except AzureError as error:
+        try:
+            found: Job = client.jobs.get(name)
+        except ResourceNotFoundError:
+            if tries == 1 or not _may_pass(error):
+                raise error from None
+        except AzureError:
+            _logger.warning("The job %s may have been sent. To look at it: aml-spark job show %s", name, name)
+            raise error from None
+        else:
+            return found
+    time.sleep(_EVERY_SECONDS)
+    return submitted(client, name, send, tries=tries - 1)
+
+
+def _may_pass(error: Any) -> bool:
+    """Whether it went wrong on the way, as where a POST broke, which azure-core doesn't repeat."""
+    status, category = getattr(error, "status_code", None), getattr(error, "error_category", None)
+    return (status is None or status >= 500) and category != "UserError"
+
+
+@contextlib.contextmanager
+def job_goes_on(name: str) -> Iterator[None]:
+    """Say on Ctrl-C that a job goes on, and how to look at it and to end it.
+
+    Args:
+        name: the job's name.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _logger.warning(
+            "Interrupted, but the job %s may go on. To look at it: aml-spark job show %s. "
+            "To end it: aml-spark job cancel %s",
+            *[name] * 3,
+        )
+        raise
+
+
+def naming(uri: str, workspace: Workspace | None) -> str:
+    """A datastore's `azureml://datastores/…` in Azure's long form, which names the workspace, too.
+
+    Args:
+        uri: one without a workspace; others are given back as they are.
+        workspace: None for the one that MLflow is configured for, which isn't named.
+    """
+    scheme, short = "azureml://", "azureml://datastores/"
+    if workspace is None or not uri.lower().startswith(short):
+        return uri
+    group = f"subscriptions/{workspace.subscription_id}/resourcegroups/{workspace.resource_group}"
+    return f"{scheme}{group}/workspaces/{workspace.name}/{uri[len(scheme) :]}"

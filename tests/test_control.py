@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -87,9 +89,11 @@ def _ended(client: MLClient, name: str) -> Any:
 def _wait_for_end(pid: int) -> None:
     """Of a process that was killed: it is gone when init has heard of it."""
     with contextlib.suppress(ProcessLookupError):
-        while True:
+        for _ in range(300):
             os.kill(pid, 0)
             time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        pytest.fail(f"the process {pid} lives on")
 
 
 def _call(emulator: EmulatorProcess, client: MLClient, method: str, path: str, **options: Any) -> Any:
@@ -342,6 +346,72 @@ def test_refused_jobs_are_told_in_azures_words(client: MLClient, emulator: Emula
         client.jobs.stream(name)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("inputs", "../../x"), ("outputs", "/x"), ("inputs", "1st"), ("outputs", "")]
+)
+def test_names_of_inputs_and_outputs_lead_nowhere(
+    client: MLClient, emulator: EmulatorProcess, kind: str, name: str
+) -> None:
+    bound = {name: {f"job{kind.capitalize()[:-1]}Type": "literal" if kind == "inputs" else "uri_folder", "value": "1"}}
+    properties = {"jobType": "Command", "command": "true", "environmentId": ENVIRONMENT, kind: bound}
+    answer = _call(emulator, client, "PUT", "jobs/leads-out", json={"properties": properties})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UserError")
+    assert f"The name '{name}' in the job's {kind} is invalid" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "azureml://jobs/zz/outputs/artifacts/paths/../../../../{}",
+        "azureml://datastores/lake/paths/a/../../{}",
+        "azureml://datastores/lake/paths/%2e%2e/{}",
+        "https://amlsparkemulator.blob.core.windows.net/%2e%2e/{}",
+    ],
+)
+def test_no_output_leaves_the_storage(client: MLClient, emulator: EmulatorProcess, place: str) -> None:
+    name, out = f"out-{uuid.uuid4().hex[:8]}", f"escaped-{uuid.uuid4().hex}"
+    outputs = {"x": {"jobOutputType": "uri_file", "uri": place.format(out)}}
+    properties = {
+        "jobType": "Command",
+        "command": "echo lost > ${{outputs.x}}",
+        "environmentId": ENVIRONMENT,
+        "outputs": outputs,
+    }
+    _call(emulator, client, "PUT", f"jobs/{name}", json={"properties": properties}).raise_for_status()
+    assert _ended(client, name).status == "Failed"
+    error = client.jobs._runs_operations.get_run_details(name).error.error
+    assert (error.code, "it leads out of its container" in error.message) == ("UserError", True)
+    assert not list(emulator.folder.parent.rglob(out))
+
+
+@pytest.mark.parametrize(("name", "good"), [("x" * 240, True), ("x" * 300, False), ("ä" * 60, False)])
+def test_an_artifact_has_a_name_that_a_file_can_have(
+    client: MLClient, emulator: EmulatorProcess, name: str, good: bool
+) -> None:
+    facts = emulator.facts
+    with mlflow.start_run() as run:
+        pass
+    root = client.workspaces.get().mlflow_tracking_uri.partition("/mlflow/v1.0")[2]
+    url = f"{facts['arm_url']}/history/v1.0{root}/experiments/e/runs/{run.info.run_id}/artifacts/batch/metadata"
+    token = client._credential.get_token("https://management.azure.com/.default").token
+    options: dict[str, Any] = {"verify": facts["ca_file"], "timeout": 60}
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = requests.post(url, json={"paths": [{"path": f"deep/{name}"}]}, headers=headers, **options)
+    assert answer.status_code == (200 if good else 400)
+    if good:
+        address = answer.json()["artifactContentInformation"][f"deep/{name}"]["contentUri"]
+        sent = requests.put(address, data=b"1", headers={"x-ms-blob-type": "BlockBlob"}, **options)
+        assert sent.status_code == 201
+
+
+def test_a_file_with_any_name_is_an_input(client: MLClient, tmp_path: Path) -> None:
+    (tmp_path / "it's; $HOME.csv").write_text("good")
+    given = Input(type="uri_file", path=str(tmp_path / "it's; $HOME.csv"))
+    name = client.jobs.create_or_update(_job("cat ${{inputs.x}}", inputs={"x": given})).name
+    assert _ended(client, name).status == "Completed"
+    assert _log(client, name) == "good"
+
+
 def test_a_name_is_taken_unless_the_job_is_the_same(client: MLClient) -> None:
     name = f"named-{uuid.uuid4().hex[:8]}"
     first = client.jobs.create_or_update(_job("echo one", name=name))
@@ -471,3 +541,28 @@ def test_jobs_end_with_the_emulator(tmp_path: Path) -> None:
         error = client.jobs._runs_operations.get_run_details(name).error.error
         assert "The emulator was stopped" in error.message
         assert mlflow.get_run(name).info.status == "FAILED"
+
+
+def test_a_killed_emulator_takes_its_jobs_along_and_what_it_began_has_failed(tmp_path: Path) -> None:
+    pids, folder = tmp_path / "pids", tmp_path / "emulator"
+    stubborn = f"trap '' TERM; sleep 1000 & echo $$ $! > {pids}; wait"
+    with EmulatorProcess(folder) as emulator, _led_to(emulator) as client:
+        client.compute.begin_create_or_update(AmlCompute(name="begun", size="Standard_DS3_v2")).result()
+        ended = client.jobs.create_or_update(_job(f"echo $$ > {pids}.ended")).name
+        _ended(client, ended)
+        name = client.jobs.create_or_update(_job(stubborn)).name
+        while not (pids.exists() and len(pids.read_text().split()) == 2):
+            time.sleep(0.1)
+        assert emulator._process is not None
+        emulator._process.send_signal(signal.SIGKILL)
+    for pid in pids.read_text().split():
+        _wait_for_end(int(pid))
+    file = folder / "control" / "computes.json"
+    known = json.loads(file.read_text())
+    known["begun"]["properties"]["provisioningState"] = "Creating"  # as if it had been killed a little earlier
+    file.write_text(json.dumps(known))
+    with EmulatorProcess(folder) as emulator, _led_to(emulator) as client:
+        assert client.jobs.get(name).status == "Failed"
+        found = client.compute.get("begun")
+        assert (found.provisioning_state, found.provisioning_errors) == ("Failed", "InternalServerError")
+        client.compute.begin_delete("begun").result()

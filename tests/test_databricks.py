@@ -44,6 +44,7 @@ from mlflow.projects import SubmittedRun
 
 from aml_spark.errors import ArgumentError, ProjectError, ServiceError
 from aml_spark.project import databricks, databricks_api, run as runs
+from aml_spark.project.databricks_run import DatabricksRun
 from aml_spark.project.source import fetch
 from aml_spark.testing import EmulatorProcess
 
@@ -285,6 +286,32 @@ def test_volumes(client: WorkspaceClient, volume: str) -> None:
         client.files.get_metadata(f"{volume}/large")
     with pytest.raises(NotFound, match="does not exist"):
         client.files.upload("/Volumes/main/default/none/x", io.BytesIO(b""))
+
+
+def test_malformed_requests_are_refused_in_databricks_form(client: WorkspaceClient, volume: str) -> None:
+    def refused(match: str, method: str, path: str, **options: Any) -> None:
+        with pytest.raises(InvalidParameterValue, match=match):
+            client.api_client.do(method, path, **options)
+
+    for name in ("a\0b", "x" * 256, "\u00e4" * 128, "x/" * 2000):
+        path = f"/Workspace/Shared/{name}"
+        refused("255 bytes", "POST", "/api/2.0/workspace/mkdirs", body={"path": path})
+        refused("255 bytes", "POST", "/api/2.0/workspace/import", body={"path": path, "format": "AUTO"})
+        with pytest.raises(InvalidParameterValue, match="255 bytes"):
+            client.files.upload(f"{volume}/{name}", io.BytesIO(b""))
+    put(client, "", "file")
+    refused("file", "POST", "/api/2.0/workspace/mkdirs", body={"path": "/Workspace/Shared/file/below"})
+    refused("field: path", "GET", "/api/2.0/workspace/get-status")
+    refused("abc", "GET", "/api/2.2/jobs/runs/list", query={"limit": "abc"})
+    refused("understood", "POST", "/api/2.2/jobs/runs/submit", body={"tasks": "x"})
+    refused("understood", "POST", "/api/2.2/jobs/runs/submit", data="{")
+
+
+@pytest.mark.parametrize("path", ["/", "/Workspace", "/Volumes", "/Users", "/Shared", "/Volumes/main/default/files"])
+def test_what_was_there_from_the_start_stays(client: WorkspaceClient, path: str) -> None:
+    with pytest.raises(DatabricksError, match="protected"):
+        client.workspace.delete(path, recursive=True)
+    assert client.workspace.get_status("/Shared").object_type is ObjectType.DIRECTORY
 
 
 def test_nothing_survives_the_emulators_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,28 +588,55 @@ def test_ctrl_c_cancels(
     assert run.info.status == "KILLED"
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_while_it_is_submitted_leaves_nothing_running(
     azureml_workspace: EmulatorProcess,
     client: WorkspaceClient,
     cluster_id: str,
     make: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
+    interrupt: type[BaseException],
 ) -> None:
     whole = databricks._start
 
     def interrupted(*given: Any) -> int:
         whole(*given)  # it arrives, and its answer doesn't
         monkeypatch.setattr(databricks, "_start", whole)
-        raise KeyboardInterrupt
+        raise interrupt
 
     monkeypatch.setattr(databricks, "_start", interrupted)
     project = fetch(make("import time; time.sleep(600)"), "main", {}, None)
     link = linked()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(interrupt):
         databricks.submit(project, {"place": "databricks", "existing_cluster_id": cluster_id}, link)
     newest = next(iter(client.jobs.list_runs()))
     assert str(link.run_id) in str(newest.run_name)
     assert newest.state.result_state is RunResultState.CANCELED
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_after_it_was_submitted_cancels(
+    client: WorkspaceClient,
+    cluster_id: str,
+    make: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt: type[BaseException],
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise interrupt
+
+    project, link = fetch(make("import time; time.sleep(600)"), "main", {}, None), linked()
+    whole = databricks._link
+    monkeypatch.setattr(databricks, "_link", interrupted)
+    with pytest.raises(interrupt):
+        databricks.submit(project, {"place": "databricks", "existing_cluster_id": cluster_id}, link)
+    monkeypatch.setattr(databricks, "_link", whole)
+    assert next(iter(client.jobs.list_runs())).state.result_state is RunResultState.CANCELED
+    started = databricks.submit(project, {"place": "databricks", "existing_cluster_id": cluster_id}, linked())
+    assert isinstance(started, DatabricksRun)
+    monkeypatch.setattr(started, "_end", interrupted)
+    with pytest.raises(ServiceError, match="may go on: its end wasn't waited for"):
+        started.cancel()
 
 
 def test_what_cannot_be_meant_is_told_before_anything_is_sent(
@@ -597,7 +651,19 @@ def test_what_cannot_be_meant_is_told_before_anything_is_sent(
     azureml_workspace.forget()
     refused("expected one", existing_cluster_id=cluster_id, new_cluster=NEW_CLUSTER)
     refused("'sparkversion' is unknown\nHint: did you mean 'spark_version'", new_cluster={"sparkversion": "1"})
+    scale, disks = {"autoscale": {"min_worker": 1}}, {"init_scripts": [{"volumes": {"destinaton": "/x"}}]}
+    refused("`new_cluster.autoscale`: the key 'min_worker' .*\n.*'min_workers'", new_cluster={**NEW_CLUSTER, **scale})
+    refused("`new_cluster.init_scripts.0.volumes`: the key 'destinaton'", new_cluster={**NEW_CLUSTER, **disks})
+    spot = {"azure_attributes": {"availability": "SPOTTED"}}
+    refused(
+        "`new_cluster.azure_attributes.availability`: Databricks takes no such", new_cluster={**NEW_CLUSTER, **spot}
+    )
+    refused("`new_cluster`, isn't what Databricks takes", new_cluster={**NEW_CLUSTER, "autoscale": 5})
+    jar = {"maven": {"coordinates": "a:b:1", "exclusion": ["c:d"]}}
+    refused("`libraries.0.maven`: the key 'exclusion'", existing_cluster_id=cluster_id, libraries=[jar])
     refused("serverless compute takes", libraries=[{"jar": "/Volumes/x.jar"}])
+    mirror = {"package": "x", "repo": "https://me:s3cret@pypi.invalid"}
+    refused(r"https://\*\*\*@pypi.invalid", libraries=[{"pypi": mirror}])
     assert not [path for _, path in azureml_workspace.requests if path.startswith("/api/")]
     refused(f"no such cluster; there are {cluster_id} \\(emulated\\)", ProjectError, existing_cluster_id="nest")
     refused("Invalid spark version 1", ServiceError, new_cluster={"spark_version": "1"})
@@ -614,7 +680,8 @@ def test_what_cannot_be_meant_is_told_before_anything_is_sent(
 def test_a_plan_holds_what_would_be_sent_and_no_secret(
     azureml_workspace: EmulatorProcess, make: Callable[[str], str]
 ) -> None:
-    project, link = fetch(make("print()"), "main", {"word": "wren"}, None), linked()
+    uri, link = make("print()"), linked()
+    project = fetch(uri, "main", {"word": "wren"}, None)
     azureml_workspace.forget()
     planned = databricks.plan(project, {"place": "databricks", "timeout_seconds": 60}, link)
     assert not [path for _, path in azureml_workspace.requests if path.startswith("/api/")]
@@ -624,6 +691,22 @@ def test_a_plan_holds_what_would_be_sent_and_no_secret(
     assert (planned["timeout_seconds"], len(planned["idempotency_token"])) == (60, 64)
     secrets = [azureml_workspace.facts[name] for name in ("databricks_token", "client_secret", "lake_key")]
     assert not [secret for secret in secrets if secret in json.dumps(planned)]
+    Path(uri, "python_env.yaml").write_text("dependencies: ['--extra-index-url https://me:s3cret@x.invalid', pandas]\n")
+    project = fetch(uri, "main", {}, None)
+    assert "https://***@x.invalid" in (whole := json.dumps(databricks.plan(project, {"place": "databricks"}, link)))
+    assert "s3cret" not in whole
+    with pytest.raises(ProjectError, match=r"has '--extra-index-url https://\*\*\*@x.invalid', which") as refused:
+        databricks.plan(project, {"place": "databricks", "existing_cluster_id": "any"}, link)
+    assert "s3cret" not in str(refused.value)
+    Path(uri, "python_env.yaml").write_text("dependencies: ['bird @ git+https://me:s3cret@x.invalid/bird@v1']\n")
+    conf = {"spark.hadoop.fs.azure.account.key.a": "s3cret", "spark.a": "b"}
+    new = {**NEW_CLUSTER, "spark_conf": conf, "spark_env_vars": {"BIRD_TOKEN": "s3cret"}}
+    planned = databricks.plan(fetch(uri, "main", {}, None), {"place": "databricks", "new_cluster": new}, link)
+    assert planned["tasks"][0]["new_cluster"]["spark_conf"] == {
+        "spark.hadoop.fs.azure.account.key.a": "***",
+        "spark.a": "b",
+    }
+    assert "s3cret" not in json.dumps(planned)
 
 
 def test_spark_submits_options_go_to_a_new_cluster(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import http.server
 import json
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -28,7 +31,7 @@ from models import TRAINING, make_sum, register, register_sum
 
 from aml_spark import auth, control, datalake, files
 from aml_spark.cli.main import main
-from aml_spark.deployment import batch, config as configs, endpoints, payload, run_local
+from aml_spark.deployment import batch, config as configs, deployments, endpoints, local, payload, run_local, waiting
 from aml_spark.errors import ArgumentError, DataLakeError, DeploymentError, ServiceError
 from aml_spark.state import State
 from aml_spark.testing import EmulatorProcess
@@ -222,6 +225,28 @@ def test_a_value_that_json_has_no_form_for_is_told_with_its_column() -> None:
         payload.of(pd.DataFrame({"when": [1j]}).astype(object))
 
 
+def test_whole_numbers_beside_nulls_keep_their_digits() -> None:
+    rows = [{"whole": 2**53 + 1}, {"whole": None}, {}]
+    for inputs in (rows, {"dataframe_records": rows}):
+        assert payload.of(inputs).content["data"] == [[2**53 + 1], [None], [None]]
+
+
+def test_an_answer_is_read_as_its_server_means_it() -> None:
+    assert payload.from_mlflow(b'{"predictions": [1]}')["predictions"] == [1]
+    assert payload.from_azure(b"[1]")["predictions"] == [1]
+    assert payload.from_azure(b'{"predictions": [1], "sure": [0.5]}')["predictions"] == {
+        "predictions": [1],
+        "sure": [0.5],
+    }
+
+
+def test_the_own_endpoint_of_a_long_name_is_one_that_azure_takes() -> None:
+    for name in ("a" * 25, "a" * 26, "a" * 24 + "-" + "b" * 7):
+        found = endpoints.default(name, "/subscriptions/x")
+        assert configs.check_name(found, "endpoint")
+        assert found.startswith("a" * 24)
+
+
 # On this machine
 
 
@@ -250,6 +275,9 @@ def test_a_local_server_gets_what_a_model_in_process_gets(echo: Any) -> None:
     several["dataframe_split"]["data"] = payload.of(ROWS).content["data"]
     assert echo.predict(several)["predictions"] == _in_process("models:/echo/1", ROWS, params={"times": 2})
     assert isinstance(echo.predict(ROWS).get_predictions(), pd.DataFrame)
+    records = ROWS.to_dict("records")
+    for inputs in (records, {"dataframe_records": records}):
+        assert echo.predict(inputs)["predictions"] == _in_process("models:/echo/1", ROWS)
 
 
 def test_what_a_local_server_refuses_is_told_without_rows(echo: Any) -> None:
@@ -266,6 +294,32 @@ def test_a_local_server_that_doesnt_come_up_tells_its_last_lines(emulator: Emula
     assert _children("aml_spark.deployment.serve") == before
     with pytest.raises(ArgumentError, match="flavor is 'spark'"):
         run_local("total", "models:/total/1", flavor="spark")
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def test_another_server_on_the_port_isnt_taken_for_the_own(
+    emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_port
+        try:
+            with pytest.raises(ArgumentError, match=f"port is {port}, which can't be used: .*in use"):
+                run_local("total", "models:/total/1", config={**LOCAL, "port": port})
+            monkeypatch.setattr(local, "_port", lambda _: port)  # it was free, and is taken in the meantime
+            with pytest.raises(DeploymentError, match=r"(?s)the server of 'total' ended with .*in use"):
+                run_local("total", "models:/total/1", config=LOCAL)
+        finally:
+            other.shutdown()
 
 
 def test_mlflows_command_serves_until_ctrl_c(emulator: EmulatorProcess, tmp_path: Path) -> None:
@@ -348,7 +402,8 @@ def test_traffic_is_split_and_mirrored(client: Any, flights: str) -> None:
 
 
 def test_a_deployment_with_traffic_isnt_deleted(client: Any, flights: str) -> None:
-    with pytest.raises(MlflowException, match=r"(?s)still receives traffic.*Hint: one that has traffic gives it up"):
+    wanted = """aml-spark endpoint update flights -C traffic='{"green": 100}'"""
+    with pytest.raises(MlflowException, match=f"(?s)still receives traffic.*Hint: give up its traffic .*{wanted}"):
         client.delete_deployment("blue", endpoint=flights)
     assert {one["name"] for one in client.list_deployments(flights)} == {"blue", "green"}
 
@@ -374,7 +429,7 @@ def test_a_name_that_another_has_in_the_region_is_told_in_azures_words(client: A
             "no online endpoint 'flihgts'; it has .*did you mean 'flights'",
         ),
         (lambda client: client.get_deployment("gren", "flights"), "it has .*did you mean 'green'"),
-        (lambda client: client.predict("blue", TRAINING, endpoint="nowhere"), "ask the endpoint 'nowhere'"),
+        (lambda client: client.predict("blue", TRAINING, endpoint="nowhere"), "no online endpoint 'nowhere'"),
         (lambda client: client.predict("red", TRAINING, endpoint="flights"), "'red'.*not found"),
         (lambda client: client.create_deployment("red", "models:/totl/1", endpoint="flights"), "did you mean 'total'"),
         (lambda client: client.create_deployment("red", "models:/total/9", endpoint="flights"), "versions '1', '2'"),
@@ -462,14 +517,55 @@ def test_an_answer_that_is_lost_doesnt_double_a_creation(client: Any, emulator: 
     client.delete_endpoint("lost")
 
 
-def test_a_conflict_is_told_in_azures_words(client: Any, emulator: EmulatorProcess, flights: str) -> None:
+def test_an_endpoint_that_comes_up_meanwhile_will_do(
+    client: Any, flights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([SimpleNamespace(provisioning_state="Creating")])
+    find = endpoints.find
+    monkeypatch.setattr(endpoints, "find", lambda *which: next(looks, None) or find(*which))
+    endpoints.ensure(control.client(), flights)
+
+
+def test_keys_are_asked_for_again_where_the_connection_breaks(
+    client: Any, emulator: EmulatorProcess, flights: str
+) -> None:
+    emulator.plan(kind="drop", path="/onlineEndpoints/flights/listKeys", method="POST", times=2)
+    assert get_deploy_client("aml-spark").predict("blue", TRAINING, endpoint=flights)["predictions"]
+
+
+def test_a_conflict_is_told_in_azures_words(client: Any, flights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "UNDER_WAY", ())  # as where the other one began after the look
     other = control.client()
-    found = other.online_endpoints.get(flights)
-    found.traffic = {"blue": 100}
-    poller = other.online_endpoints.begin_create_or_update(found)
+    poller = other.online_endpoints.begin_create_or_update(other.online_endpoints.get(flights))
     with pytest.raises(MlflowException, match=r"(?s)Another operation on 'flights' is in progress.*Hint.*try again"):
         client.update_endpoint(flights, {"description": "mine"})
     poller.result()
+
+
+def test_an_update_waits_for_what_is_under_way(client: Any, flights: str) -> None:
+    other = control.client()
+    poller = other.online_endpoints.begin_create_or_update(other.online_endpoints.get(flights))
+    assert client.update_endpoint(flights, {"description": "mine"})["description"] == "mine"
+    poller.result()
+    found = other.online_deployments.get("blue", flights)
+    found.tags = {"first": "1"}
+    poller = other.online_deployments.begin_create_or_update(found)
+    assert client.update_deployment("blue", config={"tags": {"second": "2"}}, endpoint=flights)["tags"]["second"] == "2"
+    poller.result()
+
+
+def test_a_creation_that_was_broken_off_before_the_traffic_goes_on_with_it(client: Any, flights: str) -> None:
+    client.update_endpoint(flights, {"traffic": {"blue": 0, "green": 0}})
+    with pytest.raises(MlflowException, match="has a deployment 'blue' already"):
+        client.create_deployment("blue", "models:/total/2", endpoint=flights)
+    assert client.create_deployment("blue", "models:/total/1", endpoint=flights)["traffic"] == 100
+    with pytest.raises(MlflowException, match="has a deployment 'blue' already"):
+        client.create_deployment("blue", "models:/total/1", endpoint=flights)
+    shared = {"traffic": {"blue": 75, "green": 25}}
+    assert client.create_deployment("green", "models:/total/2", endpoint=flights, config=shared)["traffic"] == 25
+    with pytest.raises(MlflowException, match="has a deployment 'green' already"):
+        client.create_deployment("green", "models:/total/2", endpoint=flights, config=shared)
+    client.update_endpoint(flights, {"traffic": {"blue": 100, "green": 0}})
 
 
 def test_what_ctrl_c_leaves_is_named_and_taken_up_again(client: Any, emulator: EmulatorProcess, tmp_path: Path) -> None:
@@ -486,6 +582,8 @@ def test_what_ctrl_c_leaves_is_named_and_taken_up_again(client: Any, emulator: E
             process.wait()
     told = (tmp_path / "said").read_text()
     assert f"create the deployment 'late' of '{endpoint}'. To look at it: aml-spark endpoint show {endpoint}." in told
+    assert f"To delete it: aml-spark endpoint delete {endpoint}. The same call again waits" in told
+    assert told.count("Interrupted") == 1
     emulator.forget()
     with pytest.raises(MlflowException, match="with another model"):
         client.create_deployment("late", "models:/total/2")
@@ -495,6 +593,18 @@ def test_what_ctrl_c_leaves_is_named_and_taken_up_again(client: Any, emulator: E
     client.delete_deployment("late")
 
 
+def test_ctrl_c_between_two_waits_is_told_as_well(
+    client: Any, flights: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deployments, "_missing", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.create_deployment("blue", "models:/total/1", endpoint=flights)
+    assert "To delete it: aml-spark endpoint delete flights --deployment blue. The same call" in caplog.text
+
+
 def _state(client: Any, name: str, endpoint: str) -> str | None:
     with contextlib.suppress(MlflowException):
         return str(client.get_deployment(name, endpoint)["provisioning_state"])
@@ -502,18 +612,30 @@ def _state(client: Any, name: str, endpoint: str) -> str | None:
 
 
 def test_a_workspace_may_be_named_by_the_target(client: Any, emulator: EmulatorProcess, flights: str) -> None:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri("sqlite:///nowhere.db")
-    try:
+    with _elsewhere():
         named = get_deploy_client(f"aml-spark:/{emulator.facts['tracking_uri']}")
         assert flights in [one["name"] for one in named.list_endpoints()]
         with pytest.raises(MlflowException, match="isn't configured for an Azure Machine Learning workspace"):
             get_deploy_client("aml-spark").list_endpoints()
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 # The command line
+
+
+def test_mlflows_command_line_tells_names_and_errors_without_tracebacks(client: Any, emulator: EmulatorProcess) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mlflow", "deployments", *arguments, "-t", "aml-spark", "--name", "told"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    made = run("create", "-m", "models:/total/1")
+    endpoint = client.get_endpoint(endpoints.default("told", str(control.configured().arm_id)))
+    assert f"deployment told of the endpoint {endpoint['name']}: {endpoint['scoring_uri']}\n" in made.stderr
+    refused = run("delete", "--endpoint", endpoint["name"])
+    client.delete_endpoint(endpoint["name"])
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert refused.stderr.count("still receives traffic") == 1
+    assert refused.stderr.count("Hint: it is the endpoint's only deployment; to delete both: aml-spark endpoint") == 1
 
 
 def test_the_command_line_shows_and_asks(emulator: EmulatorProcess, flights: str, tmp_path: Path) -> None:
@@ -526,7 +648,8 @@ def test_the_command_line_shows_and_asks(emulator: EmulatorProcess, flights: str
     assert re.search(r"flights +Succeeded +blue=100", run("list"))
     shown = json.loads(run("show", flights, "--json"))
     assert {one["name"] for one in shown["deployments"]} == {"blue", "green"}
-    assert re.search(r"blue +Succeeded .*/models/total/versions/1 +100", run("show", flights))
+    assert shown["deployments"][0]["model"].startswith("/subscriptions/")
+    assert re.search(r"blue +Succeeded +total/1 +100", run("show", flights))
     file = tmp_path / "rows.csv"
     TRAINING.to_csv(file, index=False)
     wanted = _in_process("models:/total/1", TRAINING)
@@ -536,6 +659,9 @@ def test_the_command_line_shows_and_asks(emulator: EmulatorProcess, flights: str
     assert json.loads(asked)["predictions"] == [value + 100 for value in wanted]
     assert "POST /invocations" in run("logs", flights, "--deployment", "blue", "--lines", "5")
     assert json.loads(run("create", "plain", "-C", "auth_mode=aad_token", "--json"))["auth_mode"] == "aad_token"
+    assert run("update", "plain", "-C", "tags={a: b}") == "plain is updated\n"
+    changed = json.loads(run("update", flights, "--deployment", "green", "-C", "tags={a: b}", "--json"))
+    assert (changed["name"], changed["tags"]["a"]) == ("green", "b")
     assert run("delete", "plain") == "plain is deleted\n"
     assert CliRunner().invoke(main, ["endpoint", "show", "nowhere"]).exit_code == 1
     assert CliRunner().invoke(main, ["endpoint", "create", "x", "-C", "y"]).exit_code == 2
@@ -554,23 +680,70 @@ def test_a_batch_endpoint_scores_files_of_a_datastore(emulator: EmulatorProcess,
     with pytest.raises(ArgumentError, match=r"no compute 'cpuu'; the workspace has .*"):
         batch.create("nightly", "blue", "models:/total/1", {"compute": "cpuu"})
     compute = _compute()
-    batch.create("nightly", "blue", "models:/total/1", {"compute": compute, "mini_batch_size": "5"})
+    batch.create("nightly")
+    emulator.plan(kind="forbidden", path="/batchEndpoints/nightly[?]", method="PUT")
+    with pytest.raises(ServiceError, match="make 'blue' the default"):
+        batch.create("nightly", "blue", "models:/total/1", {"compute": compute, "mini_batch_size": "5"})
+    made = batch.create("nightly", "blue", "models:/total/1", {"compute": compute, "mini_batch_size": "5"})
+    assert batch.default(made) == "blue"
     with pytest.raises(DeploymentError, match="has a deployment 'blue' already"):
         batch.create("nightly", "blue", "models:/total/1", {"compute": compute})
-    for data in ("azureml://datastores/lake/paths/rows", f"{place.uri}/a.csv"):
-        run = batch.invoke("nightly", data).wait()
-        assert run.status == "Completed"
-        found = pd.read_csv(run.download(tmp_path / f"{run.job}.csv"), header=None)
-        rows = TRAINING if data.startswith("azureml") else TRAINING.head(10)
-        assert sorted(found[1]) == sorted(_in_process("models:/total/1", rows))
-        assert run.output.startswith("azureml://datastores/workspaceblobstore/paths/aml-spark/batch/nightly/")
+    wanted = sorted(_in_process("models:/total/1", TRAINING))
+    run = batch.invoke("nightly", "azureml://datastores/lake/paths/rows").wait()
+    assert run.status == "Completed"
+    assert sorted(pd.read_csv(run.download(tmp_path / "all.csv"), header=None)[1]) == wanted
+    assert run.output.startswith("azureml://datastores/workspaceblobstore/paths/aml-spark/batch/nightly/")
+    wanted, own = sorted(_in_process("models:/total/1", TRAINING.head(10))), control.configured()
+    with _elsewhere():
+        run = batch.invoke("nightly", f"{place.uri}/a.csv", workspace=own).wait()
+        assert sorted(pd.read_csv(run.download(tmp_path / "a.csv"), header=None)[1]) == wanted
     with pytest.raises(ServiceError, match=r"no batch endpoint 'nihgtly'; it has 'nightly'"):
         batch.invoke("nihgtly", place.uri)
+    with pytest.raises(ArgumentError, match=r"(?s)azureml://datastores/.*Hint: aml-spark datastore put rows.csv azur"):
+        batch.invoke("nightly", "rows.csv")
+    with pytest.raises(ServiceError, match=r"Hint: there is a batch endpoint 'nightly': .*show nightly --batch"):
+        endpoints.get(control.client(), "nightly")
     result = CliRunner().invoke(main, ["endpoint", "show", "nightly", "--batch", "--json"])
     assert json.loads(result.stdout)["default"] == "blue"
     batch.delete("nightly")
     batch.delete("nightly")
     assert batch.listed() == []
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """With MLflow on another store."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri("sqlite:///nowhere.db")
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_ctrl_c_names_the_job_of_an_invocation(
+    emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from azure.ai.ml.operations import BatchEndpointOperations
+
+    names: list[str] = []
+
+    def interrupted(*_: Any, job_name: str, **__: Any) -> None:
+        names.append(job_name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BatchEndpointOperations, "invoke", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        batch.invoke("nightly", "azureml://datastores/lake/paths/rows", deployment="blue")
+    assert f"To end it: aml-spark job cancel {names[0]}" in caplog.text
+
+
+@pytest.mark.parametrize("status", ["NotResponding", "Paused"])
+def test_a_batch_that_nothing_comes_of_isnt_waited_for(emulator: EmulatorProcess, status: str) -> None:
+    answers = iter([SimpleNamespace(status=status)])
+    workspace: Any = SimpleNamespace(jobs=SimpleNamespace(get=lambda _: next(answers)))
+    with pytest.raises(DeploymentError, match=f"the job 'night' is {status}"):
+        batch.BatchRun(workspace, "night", "azureml://datastores/lake/paths/x.csv").wait()
 
 
 def _compute() -> str:
@@ -588,7 +761,8 @@ def _compute() -> str:
 READ = """
 import datetime as dt, json, sys
 from processes import FOR_FEW_ROWS
-import aml_spark
+import aml_spark, mlflow
+from aml_spark import control
 from aml_spark.deployment import collected
 from aml_spark.errors import AmlSparkError
 
@@ -604,15 +778,18 @@ def tried(*what, **when):
 
 inputs = collected(spark, "flights", "green", since=since)
 both = collected(spark, "flights", "green", ("model_inputs", "model_outputs"), since=since)
+own = control.configured()
+mlflow.set_tracking_uri("sqlite:///nowhere.db")
 print(json.dumps({
+    "elsewhere": tried("green", since=since, workspace=own),
     "inputs": inputs.columns,
     "both": both.columns,
     "types": dict(inputs.dtypes),
     "rows": [list(row) for row in both.orderBy("x").select("x", "y", both.columns[2]).collect()],
     "ids": [row[0] for row in both.orderBy("x").select("correlationid").collect()],
-    "before": tried("green", until=since - dt.timedelta(days=2)),
-    "blue": tried("blue"),
-    "twice": tried("green", ["model_inputs", "model_inputs"]),
+    "before": tried("green", until=since - dt.timedelta(days=2), workspace=own),
+    "blue": tried("blue", workspace=own),
+    "twice": tried("green", ["model_inputs", "model_inputs"], workspace=own),
 }))
 spark.stop()
 """
@@ -630,6 +807,7 @@ def test_what_is_collected_becomes_a_table(client: Any, flights: str) -> None:
         check=True,
     )
     told = json.loads(found.stdout.splitlines()[-1])
+    assert told["elsewhere"] == len(TRAINING)
     assert told["inputs"] == ["x", "y", "correlationid", "collected_at"]
     assert told["both"][:2] + told["both"][3:] == told["inputs"]
     assert told["types"] == {"x": "double", "y": "double", "correlationid": "string", "collected_at": "timestamp"}

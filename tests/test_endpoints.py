@@ -516,6 +516,16 @@ def test_what_was_asked_and_answered_lies_in_the_datastore(
         assert str(client.data.get(f"{endpoint}-blue-{collection}", "1").path).endswith(path)
 
 
+def test_nothing_is_collected_outside_a_datastore(client: MLClient, endpoint: str, model: str) -> None:
+    from azure.ai.ml.entities import DataAsset, DataCollector, DeploymentCollection
+    from azure.core.exceptions import HttpResponseError
+
+    data = DataAsset(name="lost", version="1", path="azureml://datastores/workspaceblobstore/paths/../../lost")
+    collector = DataCollector(collections={"model_inputs": DeploymentCollection(enabled="true", data=data)})
+    with pytest.raises(HttpResponseError, match="leads out of its container"):
+        _deployed(client, endpoint, "lost", model, data_collector=collector)
+
+
 # Batch endpoints
 
 
@@ -585,6 +595,38 @@ def test_a_batch_job_fails_on_more_bad_files_than_it_may(
     assert [answer.status_code for answer in answers] == [201, 200]  # the second one only repeats the first
     (name,) = {answer.json()["name"] for answer in answers}
     assert _ended(client, name).status == "Failed"
+
+
+def test_a_batch_job_scores_a_file_with_any_name(client: MLClient, nightly: str, tmp_path: Path) -> None:
+    from azure.ai.ml import Input
+
+    ROWS.to_csv(tmp_path / "it's; mine.csv", index=False)
+    given = Input(type="uri_file", path=str(tmp_path / "it's; mine.csv"))
+    job = client.batch_endpoints.invoke(nightly, input=given)
+    assert _ended(client, job.name).status == "Completed"
+    client.jobs.download(job.name, download_path=tmp_path / "out", output_name="score")
+    told = (tmp_path / "out" / "named-outputs" / "score" / "predictions.csv").read_text()
+    assert told == "0,3.0,it's; mine.csv\n1,7.0,it's; mine.csv\n"
+
+
+@pytest.mark.parametrize("file", ["../lost.csv", "/lost.csv", "..", "x" * 300])
+def test_a_batch_job_writes_to_no_other_folder(client: MLClient, nightly: str, model: str, file: str) -> None:
+    from azure.ai.ml.entities import ModelBatchDeployment, ModelBatchDeploymentSettings
+    from azure.core.exceptions import HttpResponseError
+
+    settings = ModelBatchDeploymentSettings(mini_batch_size=1, output_file_name=file)
+    options = {"name": "second", "endpoint_name": nightly, "model": model, "compute": "cpu-cluster"}
+    with pytest.raises(HttpResponseError, match=r"output file name .* is not valid"):
+        client.batch_deployments.begin_create_or_update(ModelBatchDeployment(settings=settings, **options))
+    given = {"data": {"jobInputType": "UriFile", "uri": "azureml://datastores/lake/paths/any.csv"}}
+    token = client._credential.get_token("https://ml.azure.com/.default").token
+    answer = requests.post(
+        client.batch_endpoints.get(nightly).scoring_uri,
+        json={"properties": {"inputData": given, "outputFileName": file}},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=60,
+    )
+    assert (answer.status_code, "is not valid" in answer.json()["error"]["message"]) == (400, True)
 
 
 def test_batch_invocations_want_a_token_for_azure_machine_learning(client: MLClient, nightly: str) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -139,12 +140,24 @@ def test_a_workspace_that_isnt_there_is_named_in_azures_words(emulator: Emulator
 @pytest.mark.parametrize(
     "command", [["workspace", "show"], ["compute", "list"], ["model", "list"], ["job", "list"], ["datastore", "list"]]
 )
-def test_a_local_workspace_has_none_of_this(command: list[str], emulator: EmulatorProcess, tmp_path: Path) -> None:
+def test_a_local_workspace_has_none_of_this(
+    command: list[str], emulator: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = _invoke(*command, "--workspace", str(tmp_path / "local"))
     assert result.exit_code == 2
-    assert "isn't an Azure Machine Learning workspace" in result.stderr or "isn't configured for" in result.stderr
+    assert "isn't an Azure Machine Learning workspace" in result.stderr
     with pytest.raises(WorkspaceError, match="isn't an Azure Machine Learning workspace"):
         workspaces.show(Workspace.local(tmp_path / "local"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    result = _invoke(*command)
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        2,
+        [
+            "aml-spark: no workspace is named",
+            "Hint: --workspace azureml://…, MLFLOW_TRACKING_URI, or a config.json here",
+        ],
+    )
 
 
 # Datastores
@@ -281,8 +294,13 @@ def test_a_cluster_is_made_waited_for_and_found_again(emulator: EmulatorProcess,
     again = computes.create("cpu", size="STANDARD_E4S_V3", max_instances=2, workspace=workspace)
     assert again.id == made.id
     assert {method for method, _ in emulator.requests} == {"GET"}
-    with pytest.raises(ArgumentError, match="its max_instances is 2; asked for is 8, its tier is dedicated; asked for"):
-        computes.create("cpu", size="Standard_E4s_v3", max_instances=8, tier="low_priority", workspace=workspace)
+    with pytest.raises(ServiceError, match="its max_instances is 2; asked for is 8, its tier is dedicated; asked for"):
+        computes.create("cpu", max_instances=8, tier="low_priority", workspace=workspace)
+    result = _invoke("compute", "create", "cpu", "--max-instances", "4")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "it is another: its max_instances is 2; asked for is 4\n" in result.stderr
+    assert "Hint: give it another name, or aml-spark compute delete cpu" in result.stderr
+    assert _json("compute", "create", "cpu")["nodes"] == "0-2"
     assert not [path for method, path in emulator.requests if method == "PUT"]
 
 
@@ -293,6 +311,27 @@ def test_polls_that_fail_dont_fail_the_creation(kind: str, emulator: EmulatorPro
     assert made.provisioning_state == "Succeeded"
     puts = [path for method, path in emulator.requests if method == "PUT"]
     assert len(puts) == 1
+
+
+def test_one_lost_answer_fails_neither_creation_nor_deletion(emulator: EmulatorProcess, workspace: Workspace) -> None:
+    for method in ("PUT", "DELETE"):
+        emulator.plan(kind="drop-after", path="/computes/", method=method)
+    made = computes.create("unheard", max_instances=2, workspace=workspace)
+    assert (made.provisioning_state, computes.facts(made)["nodes"]) == ("Succeeded", "0-2")
+    computes.delete("unheard", workspace=workspace)
+    assert "unheard" not in [one.name for one in computes.listed(workspace)]
+    changes = [method for method, path in emulator.requests if path.endswith("/computes/unheard")]
+    assert [method for method in changes if method != "GET"] == ["PUT", "PUT", "DELETE", "DELETE"]
+
+
+def test_another_operation_is_neither_creation_nor_deletion(emulator: EmulatorProcess, workspace: Workspace) -> None:
+    computes.create("resized", workspace=workspace)
+    _set_state(emulator, "resized", "Updating")
+    with pytest.raises(ServiceError, match="can't delete the compute 'resized': Another operation on 'resized'"):
+        computes.delete("resized", workspace=workspace)
+    _set_state(emulator, "resized", "Deleting")
+    with pytest.raises(ServiceError, match="can't create the compute 'resized': Another operation on 'resized'"):
+        computes.create("resized", workspace=workspace)
 
 
 def test_what_azure_fails_at_is_told_in_its_words_and_can_be_tried_again(
@@ -461,6 +500,8 @@ def test_models_and_their_versions_are_listed(registered: str, workspace: Worksp
         (registered, v, "mlflow_model") for v in "21"
     ]
     assert _json("model", "show", registered, "--version", "1")["version"] == "1"
+    (whole,) = _json("model", "list")["models"]
+    assert [whole[name] for name in ("name", "version", "type", "created")] == [registered, None, None, None]
     table = [line.split()[:2] for line in _invoke("model", "list").stdout.splitlines()]
     assert table == [["name", "latest_version"], ["sums", "2"]]
 
@@ -472,6 +513,28 @@ def test_a_model_or_version_that_isnt_there_is_told_with_those_that_are(register
     result = _invoke("model", "download", registered, "--version", "7")
     assert result.exit_code == 1
     assert "the model 'sums' has no version '7'; it has '2', '1'" in result.stderr
+
+
+def test_a_version_is_found_by_its_address(registered: str, workspace: Workspace, tmp_path: Path) -> None:
+    mlflow.MlflowClient(workspace.tracking_uri).set_registered_model_alias(registered, "champion", "1")
+    told = _json("model", "show", "models:/sums@champion")
+    assert (told["version"], told["aliases"]) == ("1", ["champion"])
+    assert _json("model", "show", "models:/sums/latest")["version"] == "2"
+    assert "champion" in _invoke("model", "show", "models:/sums/1").stdout
+    assert _json("model", "show", "models:/sums/2")["aliases"] == []
+    assert models.download("models:/sums@champion", target=tmp_path, workspace=workspace) == tmp_path / "sums"
+    with pytest.raises(ServiceError, match="the model 'sums' has no alias 'champ'; it has 'champion'") as none:
+        models.get("models:/sums@champ", workspace=workspace)
+    assert none.value.hint == "did you mean 'champion'?"
+    with pytest.raises(ServiceError, match="the workspace has no model 'sum'; it has 'sums'"):
+        models.get("models:/sum@champion", workspace=workspace)
+    for arguments, words in (
+        (["models:/sums"], "isn't a registered model; expected models:/<name>/<version or @alias>"),
+        (["models:/sums/1", "--version", "2"], "'models:/sums/1' says which version already; asked for is '2', too"),
+    ):
+        result = _invoke("model", "show", *arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr
 
 
 def test_a_models_files_are_downloaded_and_load(registered: str, workspace: Workspace, tmp_path: Path) -> None:
@@ -532,6 +595,9 @@ def test_a_job_is_submitted_followed_listed_and_fetched(runner: str, workspace: 
     said: list[str] = []
     assert jobs.logs(name, write=said.append, workspace=workspace).name == name
     assert "".join(said) == followed.stdout
+    ended = _invoke("job", "cancel", name)
+    assert ended.exit_code == 0
+    assert f"{name}: had ended as Completed before" in ended.stderr.splitlines()
     place = jobs.download(name, tmp_path / "left", workspace=workspace)
     assert "line ü 2" in "".join(file.read_text() for file in place.rglob("*.txt"))
     with pytest.raises(ArgumentError, match=f"the job '{name}' has no output 'trained'; it has "):
@@ -589,12 +655,52 @@ def test_ctrl_c_stops_following_and_not_the_job(runner: str, workspace: Workspac
         finally:
             following.kill()
     assert following.returncode == 1
-    assert f"the job {name} goes on; to end it: aml-spark job cancel {name}" in told
+    assert f"the job {name} may go on. To look at it: aml-spark job show {name}. To end it: aml-spark job" in told
     assert "Traceback" not in told
     assert jobs.get(name, workspace).status == "Running"
     assert _json("job", "cancel", name)["status"] in ("CancelRequested", "Canceled")
     with pytest.raises(ServiceError, match=f"the job '{name}' ended as Canceled"):
         jobs.logs(name, follow=True, write=str, workspace=workspace)
+
+
+def test_a_job_whose_answer_is_lost_is_found_by_its_name(
+    runner: str,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from azure.ai.ml.operations import JobOperations
+    from azure.core.exceptions import ServiceResponseError
+
+    send, broken = JobOperations.create_or_update, [ServiceResponseError("the connection broke"), KeyboardInterrupt()]
+
+    def lost(*arguments: Any, **more: Any) -> None:
+        send(*arguments, **more)
+        raise broken.pop(0)
+
+    monkeypatch.setattr(JobOperations, "create_or_update", lost)
+    file, before = _job(tmp_path, "print('once')"), len(jobs.listed(workspace=workspace))
+    submitted = jobs.submit(file, workspace)
+    assert re.fullmatch(r"job-[0-9a-f]{12}", str(submitted.name))
+    assert len(jobs.listed(workspace=workspace)) == before + 1
+    with pytest.raises(KeyboardInterrupt):
+        jobs.submit(file, workspace)
+    newest = jobs.listed(most=1, workspace=workspace)[0].name
+    assert newest != submitted.name
+    assert f"To end it: aml-spark job cancel {newest}" in caplog.text
+
+
+@pytest.mark.parametrize("status", ["NotResponding", "Paused"])
+def test_a_job_that_nothing_comes_of_isnt_followed_for_ever(
+    status: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azure.ai.ml.operations._run_operations import RunOperations
+
+    details = iter([SimpleNamespace(status=status, log_files={}, error=None)])
+    monkeypatch.setattr(RunOperations, "get_run_details", lambda *_: next(details))
+    with pytest.raises(ServiceError, match=f"the job 'night' ended as {status}"):
+        jobs.logs("night", follow=True, workspace=workspace)
 
 
 def test_a_job_that_cant_be_submitted_is_told_in_azures_words(
@@ -605,16 +711,38 @@ def test_a_job_that_cant_be_submitted_is_told_in_azures_words(
     assert told.value.hint == "aml-spark compute list shows where jobs can run"
 
 
-@pytest.mark.parametrize(("text", "told"), [(None, "there is no file"), ("command: [", "doesn't describe a job")])
+OF_A_JOB = "environment: azureml:any:1\ncompute: azureml:cpu\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, ["there is no file"]),
+        ("command: [", ["while parsing a flow node", "line 1"]),
+        ("type: comand", ["Unsupported job type: comand."]),
+        ('a: "\xff"', ["invalid start byte"]),
+        (
+            f"{OF_A_JOB}comand: x",
+            ["the field 'command' is missing; there is no field 'comand'", "Hint: did you mean 'command'?"],
+        ),
+        (f"{OF_A_JOB}command: x\nlimits: {{timeout: soon}}", ["limits.timeout: Not a valid integer."]),
+        (f"{OF_A_JOB}command: x ${{{{inputs.y}}}}", ["does not contain 'y' referenced in command"]),
+        (f"{OF_A_JOB}command: x\ncode: ./none", ["none"]),
+        ("type: pipeline\njobs: {a: {type: command}}", ["the field 'jobs.a.component' is missing"]),
+    ],
+)
 def test_a_file_that_describes_no_job_exits_with_2(
-    text: str | None, told: str, emulator: EmulatorProcess, tmp_path: Path
+    text: str | None, told: list[str], emulator: EmulatorProcess, tmp_path: Path
 ) -> None:
     file = tmp_path / "job.yml"
     if text is not None:
-        file.write_text(text)
+        file.write_bytes(text.encode("latin-1"))
     result = _invoke("job", "submit", str(file))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    first, *more = result.stderr.splitlines()
+    assert f"'{file}'" in first
+    assert len(more) <= 1
+    assert all(words in result.stderr for words in told), result.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "logs", "cancel", "download"])

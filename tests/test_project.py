@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.projects import ExecutionException, SubmittedRun
 
 from aml_spark import control
-from aml_spark.errors import ArgumentError, ProjectError
-from aml_spark.project import config as configuration
+from aml_spark.errors import ArgumentError, AuthenticationError, ProjectError
+from aml_spark.project import config as configuration, local, run as runs
+from aml_spark.project.azureml_run import AzureRun
 from aml_spark.project.source import Project, fetch
 from aml_spark.state import State
 from aml_spark.testing import EmulatorProcess
@@ -60,6 +68,14 @@ place = pathlib.Path(os.environ["SAID"])
 place.with_suffix(".new").write_text(f"{os.getpid()} {child.pid}")
 place.with_suffix(".new").rename(place)
 child.wait()
+"""
+
+# In place of spark-submit: says what it was given, and the file of settings among it.
+SUBMIT = """
+import json, os, pathlib, sys
+file = pathlib.Path(sys.argv[len(sys.argv) - 1 - sys.argv[::-1].index("--properties-file") + 1])
+said = {"words": sys.argv[1:], "mode": file.stat().st_mode & 0o777, "file": file.read_text()}
+pathlib.Path(os.environ["SAID"]).write_text(json.dumps(said))
 """
 
 
@@ -248,6 +264,34 @@ def test_a_command_that_isnt_a_script_says_so(project: Path, command: str) -> No
         found.script()
 
 
+def test_a_local_master_needs_no_quotes(project: Path) -> None:
+    for master in ("local[2]", "local[*]", "local[*,4]"):
+        found = read(project, f"entry_points: {{main: {{command: 'spark-submit --master {master} say.py'}}}}")
+        assert (found.script(), found.spark_options()) == (("say.py", []), ["--master", master])
+    (project / "local4").touch()  # by which a shell would fill in [*,4]
+    found = read(project, "entry_points: {main: {command: 'spark-submit --master local[*,4] say.py'}}")
+    with pytest.raises(ProjectError, match="without what only a shell does"):
+        found.script()
+
+
+def test_what_a_service_fills_in_stands_in_the_command(project: Path) -> None:
+    command = """python say.py {data} {data}/x --in={data} "{data} of {text}" '{out}'"""
+    parameters = "{data: uri, out: {type: uri, default: 'https://example.invalid'}, text: string}"
+    (project / "MLproject").write_text(
+        f"entry_points: {{main: {{parameters: {parameters}, command: {json.dumps(command)}}}}}"
+    )
+    replaced = {"data": "${{inputs.data}}", "out": "${{outputs.out}}", "more": "${{inputs.more}}"}
+    paths = {"data": "azureml://datastores/a/paths/b", "out": "somewhere", "more": "x"}
+    found = fetch(str(project), "main", {**paths, "text": "it"}, None, replaced=replaced)
+    data = "'${{inputs.data}}'"
+    expected = f"""python say.py {data} {data}/x --in={data} "{data[1:-1]} of it" '${{{{outputs.out}}}}'"""
+    assert found.command == f"{expected} --more '${{{{inputs.more}}}}'"
+    assert found.parameters == {**paths, "text": "it"}
+    assert found.data == {"data", "out", "more"}
+    file, arguments = found.script()
+    assert (file, arguments[0], arguments[3]) == ("say.py", data[1:-1], "${{inputs.data}} of it")
+
+
 def test_files_that_are_ignored_are_not_the_projects(project: Path) -> None:
     for name in (
         ".git/HEAD",
@@ -346,7 +390,7 @@ def test_cancelling_ends_all_that_it_started(project: Path, store: mlflow.Mlflow
     assert store.get_run(submitted.run_id).info.status == "KILLED"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_all_that_it_started(
     project: Path, store: mlflow.MlflowClient, said: Path, number: signal.Signals, code: int
 ) -> None:
@@ -382,6 +426,109 @@ def test_a_process_that_doesnt_wait_stays_for_the_end(project: Path, store: mlfl
     )
     subprocess.run([sys.executable, "-c", call], check=True, timeout=300, capture_output=True)
     assert store.get_run(json.loads(said.read_text())["MLFLOW_RUN_ID"]).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_command_ends_with_the_process_that_started_it(
+    project: Path, store: mlflow.MlflowClient, said: Path, number: signal.Signals
+) -> None:
+    call = (
+        "import mlflow; from aml_spark.project import local; local._GRACE = 0.5; "
+        "mlflow.projects.run('toy', entry_point='linger', backend='aml-spark', env_manager='local', "
+        "experiment_name='toys', synchronous=False, backend_config={'place': 'local'})"
+    )
+    with subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: said.exists() or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        group = os.getpgid(int(said.read_text().split()[0]))
+        assert len(members(group)) == 4  # the shell, the command and its child, and what watches over them
+        process.send_signal(number)
+    until(lambda: not members(group))
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group that live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            found += [int(stat.parent.name)] if state != "Z" and int(its_group) == group else []
+    return found
+
+
+def test_a_command_may_wait_for_what_it_started(project: Path, store: mlflow.MlflowClient, said: Path) -> None:
+    (project / "MLproject").write_text("entry_points: {main: {command: 'python say.py it 0 & wait'}}")
+    submitted = start(project, {"place": "local"})
+    assert store.get_run(submitted.run_id).info.status == "FINISHED"
+    assert said.exists()
+
+
+def test_secret_settings_are_shown_nowhere(
+    project: Path, store: mlflow.MlflowClient, said: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (home := tmp_path / "spark" / "bin").mkdir(parents=True)
+    (home.parent / "conf").mkdir()
+    (home.parent / "conf" / "spark-defaults.conf").write_text("spark.nest deep")  # which has no end of line
+    (home / "spark-submit").write_text(f"#!{sys.executable}\n{SUBMIT}")
+    (home / "spark-submit").chmod(0o755)
+    monkeypatch.setenv("SPARK_HOME", str(home.parent))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (project / "python_env.yaml").write_text("dependencies: ['--index-url https://me:s3cret@x.invalid']\n")
+    conf = {"spark.a": True, "spark.hadoop.fs.azure.account.key.a": "s3cret=\\ :#\nü", "spark.b": "x://me:s3cret@y"}
+    config = {"place": "local", "launcher": "spark-submit", "conf": conf}
+    link = runs.link(store.create_experiment("hush"), None)
+    planned = json.dumps(local.plan(fetch(str(project), "main", {}, None), config, link))
+    assert "s3cret" not in planned
+    assert "spark.hadoop.fs.azure.account.key.a=***" in planned
+    with read_log() as log:
+        start(project, config)
+    assert "Running command" in log.getvalue()
+    assert "s3cret" not in log.getvalue()
+    seen = json.loads(said.read_text())
+    assert "s3cret" not in json.dumps(seen["words"])
+    assert seen["words"][:2] == ["--conf", "spark.a=true"]
+    assert seen["mode"] == 0o600
+    assert seen["file"].splitlines() == [
+        "spark.nest deep",
+        "",
+        r"spark.hadoop.fs.azure.account.key.a=s3cret\=\\\ \:\#\nü",
+        r"spark.b=x\://me\:s3cret@y",
+    ]
+    (project / "own.conf").write_text("spark.of project\n")
+    (project / "MLproject").write_text(
+        "entry_points: {main: {command: 'spark-submit --properties-file own.conf say.py'}}"
+    )
+    start(project, config)
+    assert json.loads(said.read_text())["file"].startswith("spark.of project\n")
+    assert not list(tmp_path.glob("spark-*.conf"))
+
+
+@contextlib.contextmanager
+def read_log() -> Iterator[io.StringIO]:
+    handler, log = logging.StreamHandler(io.StringIO()), logging.getLogger("mlflow.projects.aml_spark")
+    log.addHandler(handler)
+    try:
+        yield handler.stream
+    finally:
+        log.removeHandler(handler)
+
+
+def test_a_store_beside_this_process_is_beside_the_command_too(
+    project: Path, store: mlflow.MlflowClient, said: Path, tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri("sqlite:///runs.db")
+    submitted = start(project, {"place": "local"})
+    absolute = f"sqlite:///{tmp_path}/runs.db"
+    experiment = store.get_run(submitted.run_id).info.experiment_id
+    assert runs.link(experiment, None).tracking_uri == absolute
+    assert runs.link(experiment, None).environment["MLFLOW_TRACKING_URI"] == absolute
+    assert mlflow.MlflowClient(absolute).get_run(submitted.run_id).info.status == "FINISHED"
+    for uri, expected in {
+        "./folder": f"{tmp_path}/folder",
+        "sqlite+pysqlite:///a.db": f"sqlite+pysqlite:///{tmp_path}/a.db",
+        **{same: same for same in (absolute, "sqlite:///:memory:", "databricks", "databricks-uc", "http://x/y")},
+    }.items():
+        assert runs._absolute(uri) == expected
 
 
 def test_a_git_repository_is_run_at_its_commit(
@@ -484,7 +631,9 @@ def test_a_job_reads_and_writes_datastores(workspace: EmulatorProcess, project: 
     start(project, config, entry_point="write", parameters={"text": HOSTILE})
     config = {"place": "azureml", "inputs": {"data": {"path": first}}, "outputs": {"result": {"path": "elsewhere"}}}
     submitted = start(project, config, entry_point="copy", parameters={"result": second})
-    assert mlflow.get_run(submitted.run_id).data.params == {"data": first, "result": second}
+    run = mlflow.get_run(submitted.run_id)
+    told = {name: value for name, value in run.data.tags.items() if name.startswith("aml_spark.data.")}
+    assert (run.data.params, told) == ({}, {"aml_spark.data.data": first, "aml_spark.data.result": second})
     assert job(submitted.run_id).outputs["result"].path == second
 
 
@@ -496,7 +645,15 @@ def test_a_compute_that_isnt_there_names_those_that_are(workspace: EmulatorProce
         start(project, {"place": "azureml", "compute": "cpu-smal"})
 
 
+def test_a_parameter_that_azure_would_take_for_a_placeholder_is_refused(
+    workspace: EmulatorProcess, project: Path
+) -> None:
+    with pytest.raises(ExecutionException, match=r"the parameter 'text' holds '\$\{\{'"):
+        start(project, {"place": "azureml", "compute": "cpu"}, parameters={"text": "${{inputs.data}}"})
+
+
 def test_a_connection_that_breaks_is_waited_out_and_doubles_nothing(workspace: EmulatorProcess, project: Path) -> None:
+    workspace.plan(kind="drop", method="POST", path="startPendingUpload")
     workspace.plan(kind="drop-after", method="PUT", path="/jobs/")
     workspace.plan(kind="unavailable", path="/history/v1.0.*/details", times=5)
     workspace.plan(kind="drop", path="/jobs/[^/?]+[?]", method="GET", times=2)
@@ -579,3 +736,230 @@ def test_the_example_trains_as_a_spark_job(workspace: EmulatorProcess) -> None:
     submitted = start(EXAMPLE, config, parameters={"rows": 500})
     assert job(submitted.run_id).type == "spark"
     trained(mlflow.MlflowClient(), submitted.run_id)
+
+
+# What may go wrong with a job
+
+CONDA = """
+name: toy
+channels: [conda-forge]
+dependencies: [python=3.11, pip, "conda-forge::pyspark=4.1", wheel, numpy, {pip: ["-r wanted.txt"]}]
+"""
+WANTED = "pyspark[sql]==4.1.4\ndelta_spark\nmlflow-skinny\nown @ https://me:hush@example.invalid/own.whl\n"
+SPARK = {
+    "place": "azureml",
+    "launcher": "spark-submit",
+    "resources": {"instance_type": "Standard_E4s_v3", "runtime_version": "3.5"},
+    "driver": {"cores": 1, "memory": "2g"},
+    "executor": {"cores": 1, "memory": "2g", "instances": 1},
+}
+
+
+@pytest.mark.parametrize("kind", ["python_env", "conda_env"])
+def test_a_spark_jobs_environment_leaves_out_what_its_runtime_brings(
+    workspace: EmulatorProcess, project: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (project / "MLproject").write_text(f"{kind}: env.yaml\n{MLPROJECT}")
+    pip_only = 'python: "3.11"\ndependencies: ["-r wanted.txt"]\n'
+    (project / "env.yaml").write_text(CONDA if kind == "conda_env" else pip_only)
+    (project / "wanted.txt").write_text(WANTED)
+
+    def dependencies(config: dict[str, Any]) -> list[Any]:
+        start(project, {**config, "dry_run": True})
+        planned: list[Any] = json.loads(capsys.readouterr().out)["job"]["environment"]["conda_file"]["dependencies"]
+        return planned
+
+    by_conda, brought = ["python=3.11", "pip"], ["pyspark[sql]==4.1.4", "delta_spark"]
+    by_pip = ["mlflow-skinny", "own @ https://***@example.invalid/own.whl"]
+    more = [["conda-forge::pyspark=4.1", "wheel", "numpy"], ["numpy"]] if kind == "conda_env" else [[], []]
+    assert dependencies({"place": "azureml"}) == [*by_conda, *more[0], {"pip": [*brought, *by_pip]}]
+    assert dependencies(SPARK) == [*by_conda, *more[1], {"pip": by_pip}]
+
+
+def test_a_dry_run_of_a_job_shows_no_secret(
+    workspace: EmulatorProcess, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf = {"spark.hadoop.fs.azure.account.key.lake": "hush", "spark.ui.enabled": False}
+    start(project, {**SPARK, "conf": conf, "dry_run": True})
+    planned = json.loads(capsys.readouterr().out)["job"]["conf"]
+    assert planned == {"spark.hadoop.fs.azure.account.key.lake": "***", "spark.ui.enabled": "false"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"driver": ...}, "the key 'driver' is missing: A Spark job needs its size"),
+        ({"executor": {"cores": 1, "memory": "2g"}}, "`executor`: the key 'instances' is missing"),
+        (
+            {"resources": {"instance_type": "Standard_E4_v3"}},
+            "`resources.instance_type` is 'Standard_E4_v3'; expected one of .*did you mean 'Standard_E4s_v3'?",
+        ),
+        ({"inputs": {"data": {"path": "x", "mode": "ro_mount"}}}, "`inputs.data.mode`.*'direct'"),
+    ],
+)
+def test_what_a_spark_job_needs_is_checked_before_it_is_sent(change: dict[str, Any], said: str) -> None:
+    config = {name: value for name, value in {**SPARK, **change}.items() if value is not ...}
+    with pytest.raises(ArgumentError, match=f"(?s){said}"):
+        configuration.check(config)
+
+
+def test_the_sizes_of_a_spark_jobs_machines_are_azures() -> None:
+    from azure.ai.ml.entities import SparkResourceConfiguration
+
+    resources = configuration.schema("azureml")["then"]["properties"]["resources"]["properties"]
+    sizes = {name.lower() for name in resources["instance_type"]["enum"]}
+    assert sizes == set(SparkResourceConfiguration.instance_type_list)
+
+
+class Jobs:
+    """Microsoft's client for a job of which it is told one thing after the other."""
+
+    def __init__(self, *told: str | Exception) -> None:
+        self.jobs, self._told = self, list(told)
+
+    def stream(self, name: str) -> None:
+        """It says nothing."""
+
+    def get(self, name: str) -> Any:
+        if isinstance(one := self._told.pop(0), Exception):
+            raise one
+        return SimpleNamespace(status=one)
+
+
+def followed(*told: str | Exception) -> AzureRun:
+    client: Any = Jobs(*told)
+    sent: Any = SimpleNamespace(name="job-1", services=None)
+    subscription_id = str(uuid.UUID(int=1))
+    names = {"subscription_id": subscription_id, "resource_group": "toys", "name": "toys", "region": "westeurope"}
+    return AzureRun(client, control.Workspace(**names), sent, None)
+
+
+@pytest.mark.parametrize("state", ["NotResponding", "Paused"])
+def test_a_job_that_nothing_comes_of_any_more_has_failed(state: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert not followed("Running", state).wait()
+    assert f"the job job-1 ended as {state}" in capfd.readouterr().err
+    assert followed(state).get_status() == "FAILED"
+
+
+def test_what_may_pass_is_waited_out_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError
+
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    busy = HttpResponseError("busy")
+    busy.status_code = 503
+    passing = [ServiceRequestError("gone"), busy, ConnectionResetError(), TimeoutError()]
+    assert followed(*passing, "Completed").wait()
+    for other in (BrokenPipeError(), AuthenticationError("nobody is signed in"), AttributeError("a bug")):
+        with pytest.raises(type(other)):
+            followed(other, "Completed").wait()
+        assert "aml-spark job show job-1" in capfd.readouterr().err
+
+
+def linger(project: Path) -> None:
+    (project / "linger.py").write_text("import time\ntime.sleep(600)\n")
+
+
+def named(experiment: str) -> Any:
+    (found,) = (one for one in control.client().jobs.list() if one.experiment_name == experiment)
+    return found
+
+
+def test_a_closed_output_ends_the_following(workspace: EmulatorProcess, project: Path) -> None:
+    linger(project)
+    config, (read_end, write_end) = json.dumps({"place": "azureml"}), os.pipe()
+    os.close(read_end)
+    words = ["-e", "linger", "--backend-config", config, "--experiment-name", "piped"]
+    process = command_line(project, *words, stdout=write_end)
+    os.close(write_end)
+    try:
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1, err
+    name = named("piped").name
+    assert f"the job {name} goes on" in err
+    control.client().jobs.begin_cancel(name).result()
+
+
+def test_a_store_that_is_away_when_the_job_is_sent_is_told_of(
+    azureml_workspace: EmulatorProcess,
+    store: mlflow.MlflowClient,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(AzureRun, "tag_run", fails(MlflowException("no store")))
+    submitted = start(project, {"place": "azureml", "workspace": azureml_workspace.facts["tracking_uri"]})
+    assert store.get_run(submitted.run_id).info.status == "FINISHED"
+    err = capfd.readouterr().err
+    assert 0 <= err.find("=== Job ") < err.find("isn't tagged with its job")
+
+
+def fails(error: BaseException) -> Callable[..., None]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interruption_when_the_job_was_sent_cancels_it(
+    azureml_workspace: EmulatorProcess,
+    store: mlflow.MlflowClient,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    linger(project)
+    experiment, uri = f"interrupted-{type(error).__name__}", azureml_workspace.facts["tracking_uri"]
+    monkeypatch.setattr(AzureRun, "tag_run", fails(error))
+    with pytest.raises(type(error)):
+        start(project, {"place": "azureml", "workspace": uri}, entry_point="linger", experiment_name=experiment)
+    (run,) = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
+    assert run.info.status == "KILLED"
+    mlflow.set_tracking_uri(uri)
+    until(lambda: named(experiment).status == "Canceled")
+
+
+def test_an_interruption_when_the_run_is_described_cancels_the_job(
+    workspace: EmulatorProcess, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linger(project)
+    monkeypatch.setattr("aml_spark.project.run.describe", fails(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        start(project, {"place": "azureml"}, entry_point="linger", experiment_name="described")
+    assert named("described").status == "Canceled"
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_job_that_is_on_its_way_is_cancelled_when_it_appears(
+    workspace: EmulatorProcess,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arrives: bool,
+) -> None:
+    from azure.ai.ml.operations import JobOperations
+
+    send, senders = JobOperations.create_or_update, []
+
+    def interrupted(self: JobOperations, job: Any, **options: Any) -> None:
+        if arrives:
+            senders.append(threading.Thread(target=send, args=(self, job)))
+            senders[0].start()
+            until(lambda: any(method == "PUT" and "/jobs/" in path for method, path in workspace.requests))
+        raise KeyboardInterrupt
+
+    linger(project)
+    workspace.forget()
+    workspace.plan(kind="slow", method="PUT", path="/jobs/", seconds=1)
+    monkeypatch.setattr(JobOperations, "create_or_update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(project, {"place": "azureml"}, entry_point="linger", experiment_name="on-its-way")
+    workspace.forget()
+    assert ("it may still appear: aml-spark job show " in capfd.readouterr().err) is not arrives
+    for sender in senders:
+        sender.join()
+        until(lambda: named("on-its-way").status == "Canceled")

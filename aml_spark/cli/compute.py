@@ -51,22 +51,18 @@ def compute_show(name: str, workspace: str | None, as_json: bool) -> None:
 
 @compute.command("create")
 @click.argument("name")
-@click.option("--size", default="STANDARD_DS3_V2", show_default=True, help="Azure's name of a machine's size.")
-@click.option("--min-instances", type=click.IntRange(min=0), default=0, show_default=True, help="Always running.")
-@click.option("--max-instances", type=click.IntRange(min=1), default=4, show_default=True, help="The most.")
+@click.option("--size", help="Azure's name of a machine's size. Default: STANDARD_DS3_V2.")
+@click.option("--min-instances", type=click.IntRange(min=0), help="Always running. Default: 0.")
+@click.option("--max-instances", type=click.IntRange(min=1), help="The most. Default: 4.")
 @click.option(
     "--idle-seconds",
     type=click.IntRange(min=0),
-    default=120,
-    show_default=True,
-    help="Without a job after which a machine is given back.",
+    help="Without a job after which a machine is given back. Default: 120.",
 )
 @click.option(
     "--tier",
     type=click.Choice(["dedicated", "low_priority"]),
-    default="dedicated",
-    show_default=True,
-    help="Machines that stay, or cheaper ones that may be taken away.",
+    help="Machines that stay, or cheaper ones that may be taken away. Default: dedicated.",
 )
 @_NO_WAIT
 @IN_WORKSPACE
@@ -74,7 +70,8 @@ def compute_show(name: str, workspace: str | None, as_json: bool) -> None:
 def compute_create(name: str, no_wait: bool, workspace: str | None, as_json: bool, **arguments: Any) -> None:
     """Make a cluster that grows and shrinks with its jobs.
 
-    The same command again waits for a creation that is under way, and gives the cluster that is there.
+    The same command again waits for a creation that is under way, and gives the cluster that is there. Defaults are
+    for a new one: of a cluster that is there only what is given is looked at.
     """
     from aml_spark.manage import computes
 

@@ -32,7 +32,7 @@ def datastore_list(workspace: str | None, as_json: bool) -> None:
     from aml_spark import datastore as datastores
     from aml_spark.manage import datastores as manage
 
-    with configured(workspace):
+    with configured(workspace, in_azure=True):
         default = manage.default().name
         found = [{**_plain(one), "default": one.name == default} for one in datastores.listed()]
     if as_json:
@@ -51,7 +51,7 @@ def datastore_show(name: str, workspace: str | None, as_json: bool) -> None:
     """One datastore: where it is, and by what kind of credential it is opened."""
     from aml_spark import datastore as datastores
 
-    with configured(workspace):
+    with configured(workspace, in_azure=True):
         _print(_plain(datastores.get(name)), as_json)
 
 
@@ -101,7 +101,7 @@ def datastore_create(
     from aml_spark.manage import datastores
 
     opens = _credential(credential, tenant_id, client_id, secret_from)
-    with configured(workspace):
+    with configured(workspace, in_azure=True):
         datastores.create(name, credential=opens, **arguments)
         _print(_plain(shown.get(name)), as_json)
 
@@ -163,7 +163,7 @@ def datastore_put(source: Path, uri: str, workspace: str | None) -> None:
 
 def _for(uri: str, workspace: str | None) -> contextlib.AbstractContextManager[None]:
     """With MLflow on the workspace where a datastore is named."""
-    return configured(workspace) if uri.lower().startswith("azureml:") else contextlib.nullcontext()
+    return configured(workspace, in_azure=True) if uri.lower().startswith("azureml:") else contextlib.nullcontext()
 
 
 def _plain(found: Datastore) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ def endpoint() -> None:
 _WORKSPACE = click.option("--workspace", help=f"{WORKSPACE_HELP} Default: the environment, config.json.")
 _BATCH = click.option("--batch", is_flag=True, help="A batch endpoint instead of an online one.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_SHORT = re.compile(r".*/models/([^/]+)/versions/([^/]+)")  # Azure's id of a model
 
 
 @endpoint.command("list")
@@ -34,7 +36,7 @@ def endpoint_list(batch: bool, workspace: str | None, as_json: bool) -> None:
     from aml_spark import control
     from aml_spark.deployment import batch as batches, endpoints
 
-    with _in(workspace):
+    with _within(workspace):
         if batch:
             found = [_batch(one) for one in batches.listed()]
         else:
@@ -56,7 +58,7 @@ def endpoint_show(name: str, batch: bool, workspace: str | None, as_json: bool) 
     from aml_spark import control
     from aml_spark.deployment import batch as batches, deployments, endpoints
 
-    with _in(workspace):
+    with _within(workspace):
         if batch:
             found = _batch(batches.get(name))
             several = [_batch_deployment(one) for one in batches.deployments(name)]
@@ -72,7 +74,8 @@ def endpoint_show(name: str, batch: bool, workspace: str | None, as_json: bool) 
     if several:
         click.echo()
         names = [name for name in ("name", "provisioning_state", "model", "compute", "traffic") if name in several[0]]
-        print_table(names, ([_cell(one[name]) for name in names] for one in several))
+        short = [{**one, "model": _SHORT.sub(r"\1/\2", str(one["model"]))} for one in several]
+        print_table(names, ([_cell(one[name]) for name in names] for one in short))
 
 
 @endpoint.command("create")
@@ -98,7 +101,7 @@ def endpoint_create(
 
     if (deployment is None) != (model is None):
         raise ArgumentError("--deployment and --model go together")
-    with _in(workspace):
+    with _within(workspace):
         if batch:
             found = _batch(batches.create(name, deployment, model, _pairs(config)))
         elif deployment is None or model is None:
@@ -107,15 +110,39 @@ def endpoint_create(
         else:
             settings = configs.read(_pairs(config), configs.DEPLOYMENT)
             version = registered.find(model, control.configured())
-            configs.check_name(deployment, "deployment")
-            endpoints.ensure(control.client(), name, auth_mode=settings.get("auth_mode"))
-            made = deployments.create(control.client(), name, deployment, version, settings)
+            made = deployments.create(control.client(), name, deployment, version, settings, with_endpoint=True)
             found = deployments.facts(made, endpoints.get(control.client(), name))
     if as_json:
         click.echo(json.dumps(found))
     else:
         of = f"{name}/{deployment}" if deployment else name
         click.echo(f"{of} is created: {found['scoring_uri']}")
+
+
+@endpoint.command("update")
+@click.argument("name")
+@click.option("--deployment", help="Change this deployment of it.")
+@click.option("--config", "-C", multiple=True, required=True, metavar="KEY=VALUE", help="Setting, such as traffic.")
+@_WORKSPACE
+@_JSON
+def endpoint_update(
+    name: str, deployment: str | None, config: Sequence[str], workspace: str | None, as_json: bool
+) -> None:
+    """Change an online endpoint or a deployment: -C traffic='{"blue": 90, "green": 10}'. What isn't named stays."""
+    from aml_spark import control
+    from aml_spark.deployment import config as configs, deployments, endpoints
+
+    settings = configs.read(_pairs(config), configs.DEPLOYMENT if deployment else configs.ENDPOINT)
+    with _within(workspace):
+        if deployment:
+            made = deployments.update(control.client(), name, deployment, None, settings)
+            found = deployments.facts(made, endpoints.get(control.client(), name))
+        else:
+            found = endpoints.facts(endpoints.update(control.client(), name, settings))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        click.echo(f"{name}/{deployment} is updated" if deployment else f"{name} is updated")
 
 
 @endpoint.command("invoke")
@@ -146,11 +173,11 @@ def endpoint_invoke(
         if output or download:
             raise ArgumentError("--output and --download go with --batch")
         rows = _rows(Path(data))
-        with _in(workspace):
+        with _within(workspace):
             answer = Endpoint(control.client(), name).predict(rows, deployment)
         click.echo(answer.to_json() if as_json else json.dumps(answer["predictions"]))
         return
-    with _in(workspace):
+    with _within(workspace):
         run = batches.invoke(name, data, deployment=deployment, output=output).wait()
         fetched = None if download is None else run.download(download)
     if as_json:
@@ -176,7 +203,7 @@ def endpoint_logs(name: str, deployment: str, lines: int, container: str, worksp
     from aml_spark import control
     from aml_spark.deployment import deployments
 
-    with _in(workspace):
+    with _within(workspace):
         said = deployments.logs(control.client(), name, deployment, lines=lines, container=container)
     click.echo(said, nl=not said.endswith("\n"))
 
@@ -191,7 +218,7 @@ def endpoint_delete(name: str, deployment: str | None, batch: bool, workspace: s
     from aml_spark import control
     from aml_spark.deployment import batch as batches, deployments, endpoints
 
-    with _in(workspace):
+    with _within(workspace):
         if batch:
             batches.delete(name, deployment)
         elif deployment:
@@ -202,8 +229,8 @@ def endpoint_delete(name: str, deployment: str | None, batch: bool, workspace: s
 
 
 @contextlib.contextmanager
-def _in(workspace: str | None) -> Iterator[None]:
-    """In the workspace, with what Microsoft's client prints on standard error, as a script reads the other."""
+def _within(workspace: str | None) -> Iterator[None]:
+    """In a workspace, with the dots that azure-ai-ml prints for its polls kept out of what the command prints."""
     with configured(workspace), contextlib.redirect_stdout(sys.stderr):
         yield
 

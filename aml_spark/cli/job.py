@@ -92,7 +92,10 @@ def job_cancel(name: str, no_wait: bool, workspace: str | None, as_json: bool) -
     from aml_spark.manage import jobs
 
     with chosen(workspace) as of:
-        _print(jobs.cancel(name, wait=not no_wait, workspace=of), as_json)
+        cancelled = jobs.cancel(name, wait=not no_wait, workspace=of)
+    _print(cancelled, as_json)
+    if (status := _plain(cancelled)["status"]) in ("Completed", "Failed"):
+        click.echo(f"{name}: had ended as {status} before", err=True)
 
 
 @job.command("download")

@@ -45,15 +45,23 @@ def model_list(name: str | None, workspace: str | None, as_json: bool) -> None:
 @IN_WORKSPACE
 @click.option("--json", "as_json", is_flag=True, help="Print the version as one JSON object.")
 def model_show(name: str, version: str | None, workspace: str | None, as_json: bool) -> None:
-    """One version of a model."""
+    """One version of a model.
+
+    NAME is the model's, or an address: models:/name/3 or models:/name@alias.
+    """
     from aml_spark.manage import models
 
     with chosen(workspace) as of:
         facts = _plain(models.get(name, version, of))
+        facts["aliases"] = None
+        if of.host is not None:  # config.json may not say where the registry is, which knows them
+            known = models.aliases(facts["name"], of)
+            facts["aliases"] = sorted(alias for alias, means in known.items() if means == facts["version"])
     if as_json:
         click.echo(json.dumps(facts))
         return
-    print_facts({**facts, "tags": ", ".join(f"{key}={value}" for key, value in facts["tags"].items()) or None})
+    tags = ", ".join(f"{key}={value}" for key, value in facts["tags"].items())
+    print_facts({**facts, "tags": tags or None, "aliases": ", ".join(facts["aliases"] or ()) or None})
 
 
 @model.command("download")
@@ -64,7 +72,8 @@ def model_show(name: str, version: str | None, workspace: str | None, as_json: b
 def model_download(name: str, target: Path, version: str | None, workspace: str | None) -> None:
     """Copy the files of one version here.
 
-    They come into a folder with the model's name in TARGET.
+    NAME is the model's, or an address: models:/name/3 or models:/name@alias. They come into a folder with the model's
+    name in TARGET.
     """
     from aml_spark.manage import models
 
@@ -95,12 +104,14 @@ def model_copy(uri: str, to: str, name: str | None, workspace: str | None, as_js
 
 
 def _plain(of: Model) -> dict[str, Any]:
-    created = of.creation_context.created_at if of.creation_context else None
+    # A model as a whole has a newest version; of what kind and how old it is, Azure's client only seems to say.
+    is_version = of.version is not None
+    created = of.creation_context.created_at if of.creation_context and is_version else None
     return {
         "name": of.name,
         "version": of.version,
         "latest_version": of.latest_version,
-        "type": of.type,
+        "type": of.type if is_version else None,
         "path": of.path,
         "description": of.description or None,
         "tags": dict(of.tags or {}),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aml_spark.errors import AmlSparkError
+from aml_spark.errors import AmlSparkError, WorkspaceError
 
 if TYPE_CHECKING:
     from aml_spark.workspace import Workspace
@@ -42,21 +42,31 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def chosen(workspace: str | None) -> Iterator[Workspace]:
-    """The workspace that a command was given, or that is found; MLflow stays as it is."""
-    from aml_spark.workspace import Workspace
-
+    """The Azure workspace that a command was given, or that is found; MLflow stays as it is."""
     with opened(workspace, Path()) as address:
-        yield Workspace.find(address)
+        yield _found(address, in_azure=True)
 
 
 @contextlib.contextmanager
-def configured(workspace: str | None) -> Iterator[None]:
-    """With MLflow on the workspace that a command was given, or that is found."""
+def configured(workspace: str | None, *, in_azure: bool = False) -> Iterator[None]:
+    """With MLflow on the workspace that a command was given, or that is found; and must be Azure's where it says so."""
     from aml_spark.tracking import configure
+
+    with opened(workspace, Path()) as address, configure(workspace=_found(address, in_azure=in_azure), autolog=False):
+        yield
+
+
+def _found(address: str | None, *, in_azure: bool) -> Workspace:
     from aml_spark.workspace import Workspace
 
-    with opened(workspace, Path()) as address, configure(workspace=Workspace.find(address), autolog=False):
-        yield
+    found = Workspace.find(address)
+    if in_azure and found.arm_id is None:
+        is_named = address is not None or found.folder is None  # else the folder is only what is left
+        raise WorkspaceError(
+            f"{found.label!r} isn't an Azure Machine Learning workspace" if is_named else "no workspace is named",
+            hint="--workspace azureml://…, MLFLOW_TRACKING_URI, or a config.json here",
+        )
+    return found
 
 
 @contextlib.contextmanager

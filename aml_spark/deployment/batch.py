@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import posixpath
 import re
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import BatchDeployment, BatchEndpoint, Job
 
-_logger = logging.getLogger(__name__)
-_ENDED = ("Completed", "Failed", "Canceled", "NotResponding")
 _FILE = "predictions.csv"
 _SETTINGS = (
     "max_concurrency_per_instance",
@@ -61,17 +58,13 @@ class BatchRun:
         """Follow it to its end. Ctrl-C leaves it running, and says so.
 
         Raises:
-            DeploymentError: it failed or was cancelled.
+            DeploymentError: it failed, was cancelled, is paused or doesn't respond.
             ServiceError: Azure doesn't tell of it.
         """
-        try:
-            job = waiting.rested(self._look, f"job {self.job}", told=lambda one: waiting.text(one.status), ended=_ENDED)
-        except KeyboardInterrupt:
-            _logger.warning(
-                "Interrupted; the job %s goes on: aml-spark job show %s. To end it: aml-spark job cancel %s",
-                *[self.job] * 3,
+        with control.job_goes_on(self.job):
+            job = waiting.rested(
+                self._look, f"job {self.job}", told=lambda one: waiting.text(one.status), ended=control.JOB_ENDED
             )
-            raise
         if (ended := waiting.text(job.status)) != "Completed":
             raise DeploymentError(f"the job {self.job!r} is {ended}", hint=f"aml-spark job logs {self.job}")
         return self
@@ -112,7 +105,8 @@ def create(
 ) -> BatchEndpoint:
     """Create a batch endpoint where there is none, and a deployment of a model on it.
 
-    The first deployment is the one that is asked where none is named.
+    The first deployment is the one that is asked where none is named. Where a call before was broken off, the same call
+    goes on with what is left to do.
 
     Args:
         endpoint: its name; 3 to 32 letters, digits and dashes.
@@ -146,6 +140,7 @@ def create(
     def look() -> BatchEndpoint | None:
         return _find(client, endpoint)
 
+    left = found is None or default(found) is None or waiting.state(found) in waiting.UNDER_WAY
     if waiting.state(found) in waiting.UNDER_WAY:
         found = waiting.followed(look, doing=doing, shown=shown)
     elif found is not None and name is None:
@@ -154,7 +149,7 @@ def create(
         wanted = BatchEndpoint(name=endpoint)
         found = waiting.done(client.batch_endpoints.begin_create_or_update, wanted, look, doing=doing, shown=shown)
     if name is not None and model is not None:
-        _deploy(client, endpoint, name, model, settings)
+        _deploy(client, endpoint, name, model, settings, left=left)
         if not (found and default(found)):
             found = get(endpoint, workspace=workspace)
             found.defaults = {"deployment_name": name}
@@ -183,7 +178,7 @@ def invoke(
         workspace: None takes the one that MLflow is configured for.
 
     Returns:
-        The run, which `wait()` follows to its end.
+        The run, which `wait()` follows to its end. Ctrl-C before says the job's name.
 
     Raises:
         ArgumentError: the data or the output isn't such a place.
@@ -207,25 +202,21 @@ def invoke(
             f"output is {output!r}; expected a file on a datastore, azureml://datastores/<name>/paths/…/{_FILE}"
         )
     is_file = bool(posixpath.splitext(source)[1])
-    try:
-        with control.own_words(
-            f"invoke the batch endpoint {endpoint!r}", hint=f"aml-spark endpoint show {endpoint} --batch"
-        ):
-            # The deployment is named each time: azure-ai-ml keeps its header for later calls that name none.
-            started: Any = client.batch_endpoints.invoke(
+    shown = f"aml-spark endpoint show {endpoint} --batch"
+    with control.own_words(f"invoke the batch endpoint {endpoint!r}", hint=shown), control.job_goes_on(job):
+        # The deployment is named each time: azure-ai-ml keeps its header for later calls that name none.
+        started: Any = control.submitted(
+            client,
+            job,
+            lambda: client.batch_endpoints.invoke(
                 endpoint,
                 deployment_name=asked,
                 inputs={"data": Input(type="uri_file" if is_file else "uri_folder", path=source)},
                 outputs={"score": Output(type="uri_file", path=output)},
                 job_name=job,
-            )
-    except ServiceError:
-        with control.own_words(f"look at the job {job!r}"):
-            begun = waiting.found(lambda: client.jobs.get(job))
-        if begun is None:
-            raise
-        return BatchRun(client, job, output)  # the answer was lost, not the call
-    return BatchRun(client, started.name or job, output)
+            ),
+        )
+    return BatchRun(client, started.name or job, control.naming(output, workspace))
 
 
 def listed(*, workspace: Workspace | None = None) -> list[BatchEndpoint]:
@@ -251,10 +242,12 @@ def get(endpoint: str, *, workspace: Workspace | None = None) -> BatchEndpoint:
     client = control.client(workspace)
     found = _find(client, endpoint)
     if found is None:
-        names = [str(one.name) for one in listed(workspace=workspace)]
+        names, hint = [str(one.name) for one in listed(workspace=workspace)], "aml-spark endpoint list --batch"
+        if waiting.exists(lambda: client.online_endpoints.get(endpoint), f"the endpoint {endpoint!r}"):
+            hint = f"there is an online endpoint {endpoint!r}: aml-spark endpoint show {endpoint}"
         raise ServiceError(
             f"the workspace {client.workspace_name!r} has no batch endpoint {endpoint!r}; it has {named(names)}",
-            hint=did_you_mean(endpoint, names) or "aml-spark endpoint list --batch",
+            hint=did_you_mean(endpoint, names) or hint,
             status=404,
         )
     return found
@@ -300,8 +293,9 @@ def delete(endpoint: str, name: str | None = None, *, workspace: Workspace | Non
 
 
 def _deploy(
-    client: MLClient, endpoint: str, name: str, model: registered.Registered, settings: Mapping[str, Any]
+    client: MLClient, endpoint: str, name: str, model: registered.Registered, settings: Mapping[str, Any], *, left: bool
 ) -> None:
+    """Create a deployment; one that is there will do where something is left to do after it."""
     from azure.ai.ml.entities import (
         BatchRetrySettings,
         ModelBatchDeployment,
@@ -318,6 +312,8 @@ def _deploy(
     found = look()
     if waiting.state(found) in waiting.UNDER_WAY and model.is_in(found.model):
         waiting.followed(look, doing=doing, shown=shown)
+        return
+    if waiting.state(found) == "Succeeded" and model.is_in(found.model) and left:
         return
     if waiting.state(found) == "Succeeded" or waiting.state(found) in waiting.UNDER_WAY:
         raise DeploymentError(f"the batch endpoint {endpoint!r} has a deployment {name!r} already", hint=shown)
@@ -371,6 +367,12 @@ def _source(data: str) -> str:
     """A place in the form that Azure's client takes: it knows no `abfss`, and the same files are behind `https`."""
     if re.match(r"(?i)azureml:", data):
         return data
+    if "://" not in data:
+        name = posixpath.basename(data.rstrip("/")) or "<path>"
+        raise ArgumentError(
+            f"data is {data!r}; expected azureml://datastores/<name>/paths/<path> or abfss://… with the files",
+            hint=f"aml-spark datastore put {data} azureml://datastores/workspaceblobstore/paths/{name}",
+        )
     location = Location.of(data)
     host = location.host.replace(".dfs.", ".blob.", 1)
     return f"https://{host}/{location.filesystem}/{quote(location.path)}"

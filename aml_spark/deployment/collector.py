@@ -63,7 +63,8 @@ def collected(
     client = control.client(workspace)
     joined: Any = None
     for name in names:
-        rows = _rows(spark, client, endpoint, deployment, name, _utc(since), _utc(until))
+        place = datalake.find(control.naming(_home(client, endpoint, deployment, name), workspace))
+        rows = _rows(spark, place, endpoint, deployment, name, _utc(since), _utc(until))
         if joined is None:
             joined = rows
             continue
@@ -76,7 +77,7 @@ def collected(
 
 def _rows(
     spark: SparkSession,
-    client: MLClient,
+    place: datalake.LakePath,
     endpoint: str,
     deployment: str,
     name: str,
@@ -85,7 +86,6 @@ def _rows(
 ) -> DataFrame:
     from pyspark.sql import functions as F
 
-    place = datalake.find(_home(client, endpoint, deployment, name))
     found = [one.path for one in _files(place) if not one.is_folder and _meets(one.path, since, until)]
     if not found:
         raise DataLakeError(

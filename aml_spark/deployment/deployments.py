@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.control import own_words
+from aml_spark.control import goes_on, own_words
 from aml_spark.deployment import endpoints, waiting
 from aml_spark.deployment.config import check_name
 from aml_spark.deployment.registered import Registered
-from aml_spark.errors import AmlSparkError, DeploymentError, ServiceError, did_you_mean, listed
+from aml_spark.errors import AmlSparkError, ArgumentError, DeploymentError, ServiceError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -54,58 +55,50 @@ def all_of(client: MLClient, endpoint: str) -> list[ManagedOnlineDeployment]:
 
 
 def create(
-    client: MLClient, endpoint: str, name: str, model: Registered, settings: Mapping[str, Any]
+    client: MLClient,
+    endpoint: str,
+    name: str,
+    model: Registered,
+    settings: Mapping[str, Any],
+    *,
+    with_endpoint: bool = False,
 ) -> ManagedOnlineDeployment:
     """Deploy a model; a deployment of it under that name which is being created is waited for.
 
     The first deployment of an endpoint gets all of its traffic, later ones none, unless the settings say so. One that
-    failed is made anew.
+    failed is made anew; where one is there, but not yet its traffic, it gets that. Ctrl-C says what Azure goes on with.
 
     Args:
         client: of the workspace.
-        endpoint: an endpoint that is there.
+        endpoint: its endpoint.
         name: the deployment's name.
         model: what is deployed.
         settings: see `config.DEPLOYMENT`.
+        with_endpoint: create the endpoint where it isn't there.
 
     Raises:
         ArgumentError: Azure takes no such name.
         DeploymentError: it is there already, or fails; with the last lines of its container.
-        ServiceError: Azure refuses it.
+        ServiceError: there is no such endpoint, or Azure refuses it.
     """
-    from azure.ai.ml.entities import ManagedOnlineDeployment
-
     check_name(name, "deployment")
-    found, doing = find(client, endpoint, name), f"create the deployment {name!r} of {endpoint!r}"
-    if waiting.state(found) in waiting.UNDER_WAY:
-        if not model.is_in(found and found.model):
-            raise DeploymentError(
-                f"the deployment {name!r} of {endpoint!r} is {waiting.state(found).lower()}, with another model",
-                hint=f"wait for its end: {_shown(endpoint)}",
-            )
-        with _with_logs(client, endpoint, name):
-            waiting.followed(lambda: find(client, endpoint, name), doing=doing, shown=_shown(endpoint))
-    elif waiting.state(found) == "Succeeded":
-        raise DeploymentError(
-            f"the endpoint {endpoint!r} has a deployment {name!r} already",
-            hint=f"mlflow deployments update -t aml-spark --endpoint {endpoint} --name {name} -m {model.uri}",
-        )
-    else:
-        wanted = ManagedOnlineDeployment(name=name, endpoint_name=endpoint, model=model.azure_id)
-        _set(wanted, {**_DEFAULTS, **settings})
-        _put(client, wanted, doing)
-    routes = _routes(settings)
-    if "traffic" not in routes and not any((endpoints.get(client, endpoint).traffic or {}).values()):
-        routes["traffic"] = {name: 100}
-    if routes:
-        endpoints.update(client, endpoint, routes)
-    return get(client, endpoint, name)
+    there = endpoints.find(client, endpoint) if with_endpoint else endpoints.get(client, endpoint)
+    doing, deleted = f"create the deployment {name!r} of {endpoint!r}", f"aml-spark endpoint delete {endpoint}"
+    if there is not None:  # with others on it, perhaps
+        deleted += f" --deployment {name}"
+    with goes_on(doing, _shown(endpoint), deleted=deleted):
+        if with_endpoint:
+            endpoints.ensure(client, endpoint, auth_mode=settings.get("auth_mode"))
+        _deploy(client, endpoint, name, model, settings, doing)
+        if routes := _missing(client, endpoint, name, settings):
+            endpoints.update(client, endpoint, routes)
+        return get(client, endpoint, name)
 
 
 def update(
     client: MLClient, endpoint: str, name: str, model: Registered | None, settings: Mapping[str, Any]
 ) -> ManagedOnlineDeployment:
-    """Change a deployment: what is named becomes as it is said, all else stays.
+    """Change a deployment: what is named becomes as it is said, all else stays. What is under way is waited for.
 
     Args:
         client: of the workspace.
@@ -115,11 +108,18 @@ def update(
         settings: see `config.DEPLOYMENT`.
 
     Raises:
+        ArgumentError: the settings have an `auth_mode`.
         ServiceError: there is none, or Azure refuses it.
         DeploymentError: it fails; with the last lines of its container.
     """
+    if "auth_mode" in settings:
+        raise ArgumentError("auth_mode is the endpoint's and is chosen when that is created")
     found = get(client, endpoint, name)
+    if waiting.state(found) in waiting.UNDER_WAY:
+        waiting.rested(lambda: find(client, endpoint, name), f"wait for the deployment {name!r} of {endpoint!r}")
+        found = get(client, endpoint, name)
     if model is not None or set(settings) - set(_OF_ENDPOINT):
+        endpoints.rested(client, endpoint)
         _name_collected_data(found)
         if model is not None:
             found.model = model.azure_id
@@ -134,16 +134,20 @@ def delete(client: MLClient, endpoint: str, name: str) -> None:
     """Delete a deployment; nothing where there is none.
 
     Raises:
-        ServiceError: Azure refuses it, as it does for one that has traffic.
+        ServiceError: Azure refuses it, as it does for one that has traffic; says how that goes to the others.
     """
-    waiting.deleted(
-        lambda: client.online_deployments.begin_delete(name, endpoint),
-        lambda: find(client, endpoint, name),
-        doing=f"delete the deployment {name!r} of {endpoint!r}",
-        shown=_shown(endpoint),
-        hint="one that has traffic gives it up first: mlflow deployments update-endpoint -t aml-spark "
-        f"--endpoint {endpoint} -C traffic='{{…}}'",
-    )
+    try:
+        waiting.deleted(
+            lambda: client.online_deployments.begin_delete(name, endpoint),
+            lambda: find(client, endpoint, name),
+            doing=f"delete the deployment {name!r} of {endpoint!r}",
+            shown=_shown(endpoint),
+        )
+    except ServiceError as error:
+        hint = error.hint
+        with contextlib.suppress(AmlSparkError):
+            hint = _without_traffic(client, endpoint, name) or hint
+        raise ServiceError(error.message, hint=hint, status=error.status) from None
 
 
 def facts(found: ManagedOnlineDeployment, endpoint: OnlineEndpoint) -> dict[str, Any]:
@@ -182,6 +186,35 @@ def logs(client: MLClient, endpoint: str, name: str, *, lines: int = 100, contai
     get(client, endpoint, name)
     with own_words(f"show the logs of {name!r}"):
         return str(client.online_deployments.get_logs(name, endpoint, lines, container_type=container))
+
+
+def _deploy(
+    client: MLClient, endpoint: str, name: str, model: Registered, settings: Mapping[str, Any], doing: str
+) -> None:
+    """Create a deployment, or wait for it; one that is there will do where its traffic is left to do."""
+    from azure.ai.ml.entities import ManagedOnlineDeployment
+
+    found = find(client, endpoint, name)
+    if waiting.state(found) in waiting.UNDER_WAY:
+        if not model.is_in(found and found.model):
+            raise DeploymentError(
+                f"the deployment {name!r} of {endpoint!r} is {waiting.state(found).lower()}, with another model",
+                hint=f"wait for its end: {_shown(endpoint)}",
+            )
+        with _with_logs(client, endpoint, name):
+            waiting.followed(lambda: find(client, endpoint, name), doing=doing, shown=_shown(endpoint))
+    elif waiting.state(found) == "Succeeded":
+        # Its traffic may be what a call before left out, or is about.
+        begun = waiting.state(endpoints.get(client, endpoint)) in waiting.UNDER_WAY
+        if not model.is_in(found and found.model) or not (_missing(client, endpoint, name, settings) or begun):
+            raise DeploymentError(
+                f"the endpoint {endpoint!r} has a deployment {name!r} already",
+                hint=f"mlflow deployments update -t aml-spark --endpoint {endpoint} --name {name} -m {model.uri}",
+            )
+    else:
+        wanted = ManagedOnlineDeployment(name=name, endpoint_name=endpoint, model=model.azure_id)
+        _set(wanted, {**_DEFAULTS, **settings})
+        _put(client, wanted, doing)
 
 
 def _put(client: MLClient, wanted: ManagedOnlineDeployment, doing: str) -> None:
@@ -235,6 +268,32 @@ def _name_collected_data(found: ManagedOnlineDeployment) -> None:
 
 def _routes(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in ("traffic", "mirror_traffic") if key in settings}
+
+
+def _missing(client: MLClient, endpoint: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an endpoint's traffic isn't yet for a deployment: as the settings say, else all for its first."""
+    found = endpoints.rested(client, endpoint)
+    routes = {key: value for key, value in _routes(settings).items() if _shares(value) != _shares(getattr(found, key))}
+    if "traffic" not in settings and not _shares(found.traffic):
+        routes["traffic"] = {name: 100}
+    return routes
+
+
+def _without_traffic(client: MLClient, endpoint: str, name: str) -> str | None:
+    """How a deployment gives up its traffic: to the one of the others that has the most."""
+    traffic = endpoints.get(client, endpoint).traffic or {}
+    if not traffic.get(name):
+        return None
+    others = {str(one.name): traffic.get(str(one.name), 0) for one in all_of(client, endpoint) if one.name != name}
+    if not others:
+        return f"it is the endpoint's only deployment; to delete both: aml-spark endpoint delete {endpoint}"
+    most = max(others, key=others.__getitem__)
+    shares = _shares({**others, most: 100 - sum(others.values()) + others[most]})
+    return f"give up its traffic first: aml-spark endpoint update {endpoint} -C traffic='{json.dumps(shares)}'"
+
+
+def _shares(traffic: Mapping[str, int] | None) -> dict[str, int]:
+    return {name: percent for name, percent in (traffic or {}).items() if percent}
 
 
 @contextlib.contextmanager

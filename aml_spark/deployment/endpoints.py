@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def default(deployment: str, arm_id: str) -> str:
-    """The endpoint of a deployment for which none is named: `<deployment>-<six digits of the workspace>`.
+    """The endpoint of a deployment for which none is named: `<deployment>-<six hex digits>`.
+
+    Of the deployment's name it has the first 25 letters, as Azure takes 32 in all.
 
     The digits are the first of the SHA-256 of the workspace's id in lower case, as the names of endpoints have to
     differ in a whole region of Azure.
     """
-    return f"{deployment}-{hashlib.sha256(arm_id.lower().encode()).hexdigest()[:6]}"
+    return f"{deployment[:25].rstrip('-')}-{hashlib.sha256(arm_id.lower().encode()).hexdigest()[:6]}"
 
 
 def find(client: MLClient, name: str) -> OnlineEndpoint | None:
@@ -39,10 +41,12 @@ def get(client: MLClient, name: str) -> OnlineEndpoint:
     """
     found = find(client, name)
     if found is None:
-        names = [str(one.name) for one in all_of(client)]
+        names, hint = [str(one.name) for one in all_of(client)], f"aml-spark endpoint create {name}"
+        if waiting.exists(lambda: client.batch_endpoints.get(name), f"the batch endpoint {name!r}"):
+            hint = f"there is a batch endpoint {name!r}: {_shown(name)} --batch"
         raise ServiceError(
             f"the workspace {client.workspace_name!r} has no online endpoint {name!r}; it has {listed(names)}",
-            hint=did_you_mean(name, names) or f"aml-spark endpoint create {name}",
+            hint=did_you_mean(name, names) or hint,
             status=404,
         )
     return found
@@ -67,16 +71,10 @@ def create(client: MLClient, name: str, settings: Mapping[str, Any]) -> OnlineEn
         DeploymentError: it is there already, or fails.
         ServiceError: Azure refuses it.
     """
-    from azure.ai.ml.entities import ManagedOnlineEndpoint
-
-    check_name(name, "endpoint")
-    doing, found = f"create the endpoint {name!r}", find(client, name)
-    if waiting.state(found) in waiting.UNDER_WAY:
-        return waiting.followed(lambda: find(client, name), doing=doing, shown=_shown(name))  # type: ignore[no-any-return]
+    found = find(client, name)
     if waiting.state(found) == "Succeeded":
         raise DeploymentError(f"the endpoint {name!r} is there already", hint=_shown(name))
-    wanted = ManagedOnlineEndpoint(name=name, **{"auth_mode": "key", **settings})
-    return _put(client, wanted, doing)
+    return _made(client, name, found, settings)
 
 
 def ensure(client: MLClient, name: str, *, auth_mode: str | None = None) -> None:
@@ -91,9 +89,9 @@ def ensure(client: MLClient, name: str, *, auth_mode: str | None = None) -> None
         ArgumentError, DeploymentError, ServiceError: see `create`; or the endpoint has another `auth_mode`.
     """
     found = find(client, name)
-    if waiting.state(found) != "Succeeded":
-        create(client, name, {"auth_mode": auth_mode or "key"})
-    elif auth_mode is not None and found is not None and _plain(found.auth_mode) != _plain(auth_mode):
+    if found is None or waiting.state(found) != "Succeeded":
+        found = _made(client, name, found, {"auth_mode": auth_mode or "key"})
+    if auth_mode is not None and _plain(found.auth_mode) != _plain(auth_mode):
         raise DeploymentError(
             f"the endpoint {name!r} lets callers in by {found.auth_mode}, not by {auth_mode}; that can't be changed",
             hint=f"leave out auth_mode, or delete the endpoint: aml-spark endpoint delete {name}",
@@ -117,16 +115,29 @@ def facts(found: OnlineEndpoint) -> dict[str, Any]:
 
 
 def update(client: MLClient, name: str, settings: Mapping[str, Any]) -> OnlineEndpoint:
-    """Change an endpoint: what is named becomes as it is said, all else stays.
+    """Change an endpoint: what is named becomes as it is said, all else stays. What is under way is waited for.
 
     Raises:
         ServiceError: there is none, or Azure refuses it.
         DeploymentError: it fails.
     """
-    found = get(client, name)
+    found = rested(client, name)
     for key, value in settings.items():
         setattr(found, key, value)
     return _put(client, found, f"update the endpoint {name!r}")
+
+
+def rested(client: MLClient, name: str) -> OnlineEndpoint:
+    """An endpoint as it is when what is under way on it has ended.
+
+    Raises:
+        ServiceError: there is none; says which there are.
+    """
+    found = get(client, name)
+    if waiting.state(found) in waiting.UNDER_WAY:
+        waiting.rested(lambda: find(client, name), f"wait for the endpoint {name!r}")
+        found = get(client, name)
+    return found
 
 
 def delete(client: MLClient, name: str) -> None:
@@ -141,6 +152,17 @@ def delete(client: MLClient, name: str) -> None:
         doing=f"delete the endpoint {name!r}",
         shown=_shown(name),
     )
+
+
+def _made(client: MLClient, name: str, found: OnlineEndpoint | None, settings: Mapping[str, Any]) -> OnlineEndpoint:
+    """Create an endpoint that isn't there or failed; wait for one that is under way."""
+    from azure.ai.ml.entities import ManagedOnlineEndpoint
+
+    check_name(name, "endpoint")
+    doing = f"create the endpoint {name!r}"
+    if waiting.state(found) in waiting.UNDER_WAY:
+        return waiting.followed(lambda: find(client, name), doing=doing, shown=_shown(name))  # type: ignore[no-any-return]
+    return _put(client, ManagedOnlineEndpoint(name=name, **{"auth_mode": "key", **settings}), doing)
 
 
 def _put(client: MLClient, wanted: OnlineEndpoint, doing: str) -> OnlineEndpoint:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.control import own_words
+from aml_spark.deployment import endpoints
 from aml_spark.errors import DeploymentError, ServiceError
 
 if TYPE_CHECKING:
@@ -65,17 +66,29 @@ class Endpoint:
             break
         of = f"the deployment {deployment!r} of {self._name!r}" if deployment else f"the endpoint {self._name!r}"
         shown = f"aml-spark endpoint logs {self._name} --deployment {deployment or '<name>'}"
-        return payload.predictions(checked(answer, of, shown))
+        return payload.from_azure(checked(answer, of, shown))
 
     def _find(self) -> tuple[str, str]:
-        with own_words(f"ask the endpoint {self._name!r}", hint="aml-spark endpoint list"):
-            found = self._client.online_endpoints.get(self._name)
-            keys: Any = self._client.online_endpoints.get_keys(self._name)
+        found, keys = endpoints.get(self._client, self._name), self._keys()
         if not found.scoring_uri:
             raise ServiceError(
                 f"the endpoint {self._name!r} has no address for predictions; it is {found.provisioning_state}"
             )
         return found.scoring_uri, getattr(keys, "primary_key", None) or keys.access_token
+
+    def _keys(self) -> Any:
+        """What lets callers in. Asked for by POST, which azure-core doesn't repeat where the connection breaks."""
+        from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+
+        from aml_spark.service import wait
+
+        with own_words(f"ask for the keys of the endpoint {self._name!r}"):
+            for attempt in range(_ATTEMPTS - 1):
+                try:
+                    return self._client.online_endpoints.get_keys(self._name)
+                except (ServiceRequestError, ServiceResponseError):
+                    wait(attempt)
+            return self._client.online_endpoints.get_keys(self._name)
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, what: str, local: bool = False) -> Response:

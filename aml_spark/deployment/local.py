@@ -57,7 +57,7 @@ class LocalServer:
         """
         body = payload.of(inputs).for_mlflow()
         answer = invocation.post(f"{self.url}/invocations", body, {}, what=self.name, local=True)
-        return payload.predictions(
+        return payload.from_mlflow(
             invocation.checked(answer, f"the model {self.name!r}", "server.logs() may tell more")
         )
 
@@ -116,7 +116,7 @@ def run_local(
         The server, which answers: `url`, `predict`, `stop`.
 
     Raises:
-        ArgumentError: the config or the flavor can't be meant.
+        ArgumentError: the config or the flavor can't be meant, or the port is taken.
         ModelError: the model can't be opened.
         DeploymentError: the server doesn't come up; with its last lines.
     """
@@ -126,12 +126,12 @@ def run_local(
     check_flavor(flavor)
     settings = configs.read(config, configs.LOCAL)
     folder = model.pin(model_uri).folder
-    port = settings.get("port") or _free_port()
+    port = _port(settings.get("port"))
     server = _start(name, folder, port, settings)
     until, begun = time.monotonic() + settings.get("startup_timeout", _STARTUP), time.monotonic()
     try:
         with waiting(f"serve {name}") as show:
-            while not _is_up(server.url):
+            while not _is_up(server):
                 if server._process.poll() is not None or time.monotonic() > until:
                     ended = server._process.returncode
                     why = "didn't answer in time" if ended is None else f"ended with {ended}"
@@ -177,18 +177,31 @@ def _start(name: str, folder: Path, port: int, settings: Mapping[str, Any]) -> L
     return LocalServer(name, process, port, Path(log))
 
 
-def _is_up(url: str) -> bool:
+def _is_up(server: LocalServer) -> bool:
+    """Whether it answers, and not another one that took its port in the meantime.
+
+    Uvicorn, and gunicorn before it, says the address once the port is its own, and else ends.
+    """
     import requests
 
+    if server.url not in server._log.read_text(encoding="utf-8", errors="replace"):
+        return False
     with requests.Session() as session:
         session.trust_env = False
         try:
-            return session.get(f"{url}/ping", timeout=5).ok
+            answers = session.get(f"{server.url}/ping", timeout=5).ok
         except requests.RequestException:
             return False
+    return answers and server._process.poll() is None
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+def _port(asked: int | None) -> int:
+    """The port that is asked for, or a free one."""
+    try:
+        with socket.create_server(("127.0.0.1", asked or 0)) as free:
+            port: int = free.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        raise ArgumentError(
+            f"port is {asked}, which can't be used: {error}", hint="leave it out, and a free one is taken"
+        ) from None
     return port

@@ -91,13 +91,13 @@ def of(inputs: Any) -> Payload:
             raise ArgumentError(f"{form[0]!r} has {listed(sorted(map(str, beside)))} beside it; expected 'params' only")
         params, inputs = inputs.get("params"), inputs[form[0]]
         if form[0] == _RECORDS:
-            inputs = pd.DataFrame(inputs)
+            inputs = pd.DataFrame(inputs, dtype=object)  # whole numbers beside nulls would become floats
         elif form[0] in _TENSORS:
             return _tensors(inputs, params)
     if isinstance(inputs, Mapping) and {"columns", "data"} <= set(inputs) <= {"columns", "data", "index"}:
         return _split(inputs, params)
     if isinstance(inputs, list) and inputs and all(isinstance(row, Mapping) for row in inputs):
-        inputs = pd.DataFrame(inputs)
+        inputs = pd.DataFrame(inputs, dtype=object)
     if isinstance(inputs, pd.DataFrame):
         return _frame(inputs, params)
     if isinstance(inputs, (np.ndarray, list, Mapping)):
@@ -105,13 +105,18 @@ def of(inputs: Any) -> Payload:
     raise ArgumentError(f"the inputs are a {type(inputs).__name__}; expected {_EXPECTED}")
 
 
-def predictions(answer: bytes) -> PredictionsResponse:
-    """What a server said: MLflow's own names the predictions, Azure's gives them bare."""
+def from_mlflow(answer: bytes) -> PredictionsResponse:
+    """What MLflow's own server said: an object with the predictions."""
     from mlflow.deployments import PredictionsResponse
 
-    found = json.loads(answer)
-    named = isinstance(found, dict) and "predictions" in found
-    return PredictionsResponse(found if named else {"predictions": found})
+    return PredictionsResponse(json.loads(answer))
+
+
+def from_azure(answer: bytes) -> PredictionsResponse:
+    """What an Azure deployment said: the predictions alone."""
+    from mlflow.deployments import PredictionsResponse
+
+    return PredictionsResponse({"predictions": json.loads(answer)})
 
 
 def _frame(frame: pd.DataFrame, params: Mapping[str, Any] | None) -> Payload:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import click
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
 from mlflow.exceptions import MlflowException
 
@@ -29,6 +30,10 @@ _CODES = {
     409: "RESOURCE_CONFLICT",
     429: "REQUEST_LIMIT_EXCEEDED",
 }
+
+
+class CommandError(MlflowException, click.ClickException):  # type: ignore[misc]
+    """What MLflow's command line shows as a message, without a traceback."""
 
 
 class AmlSparkDeploymentClient(BaseDeploymentClient):
@@ -62,7 +67,7 @@ class AmlSparkDeploymentClient(BaseDeploymentClient):
             flavor: None or `python_function`.
             config: see `mlflow deployments help -t aml-spark`.
             endpoint: an endpoint that is there. None takes the config's `endpoint_name`, else
-                `<name>-<six digits of the workspace>`, and creates it where it isn't there.
+                `<name>-<six hex digits of a hash of the workspace>`, and creates it where it isn't there.
 
         Returns:
             The deployment: `name`, `endpoint`, `flavor`, `model`, `provisioning_state`, `traffic` and more.
@@ -72,12 +77,11 @@ class AmlSparkDeploymentClient(BaseDeploymentClient):
             settings = configs.read(config, configs.DEPLOYMENT)
             where = endpoint or settings.get("endpoint_name") or self._default(name)
             configs.check_name(name, "deployment")
-            model = find(model_uri, self._workspace)
-            if endpoint is not None:
-                endpoints.get(self._client, where)
-            else:
-                endpoints.ensure(self._client, where, auth_mode=settings.get("auth_mode"))
-            return self._shown(deployments.create(self._client, where, name, model, settings))
+            model, new = find(model_uri, self._workspace), endpoint is None
+            made = self._shown(deployments.create(self._client, where, name, model, settings, with_endpoint=new))
+            if _in_mlflows_command():  # which tells only of the deployment
+                click.echo(f"deployment {name} of the endpoint {where}: {made['scoring_uri']}", err=True)
+            return made
 
     def update_deployment(
         self,
@@ -99,8 +103,6 @@ class AmlSparkDeploymentClient(BaseDeploymentClient):
         with _as_mlflow():
             local.check_flavor(flavor)
             settings = configs.read(config, configs.DEPLOYMENT)
-            if "auth_mode" in settings:
-                raise ArgumentError("auth_mode is the endpoint's and is chosen when that is created")
             where = endpoint or settings.get("endpoint_name") or self._default(name)
             model = find(model_uri, self._workspace) if model_uri else None
             return self._shown(deployments.update(self._client, where, name, model, settings))
@@ -230,13 +232,11 @@ def run_local(
 ) -> local.LocalServer:
     """Serve a model on this machine; see `aml_spark.deployment.run_local`.
 
-    Called by a command line it stays until Ctrl-C.
+    Called by MLflow's command line it stays until Ctrl-C.
     """
-    import click
-
     with _as_mlflow():
         server = local.run_local(name, model_uri, flavor, config)
-        if click.get_current_context(silent=True) is not None:
+        if _in_mlflows_command():
             click.echo(f"{name} is served at {server.url}/invocations until Ctrl-C", err=True)
             with contextlib.suppress(KeyboardInterrupt):
                 server.wait()
@@ -252,9 +252,10 @@ Targets
   aml-spark:/config.json        the workspace of Azure's own config.json; //<path> for an absolute path
 
 Endpoints
-  Without --endpoint a deployment's endpoint is the config's endpoint_name, else <name>-<six digits of the workspace>.
-  It is created where it isn't there, and deleted with its last deployment. An endpoint's first deployment gets all of
-  its traffic; later ones get what traffic says.
+  Without --endpoint a deployment's endpoint is the config's endpoint_name, else <name>-<six hex digits of a hash of the
+  workspace>, with at most 25 letters of the name; aml-spark endpoint list shows the name. It is created where it isn't
+  there, and deleted with its last deployment. An endpoint's first deployment gets all of its traffic; later ones get
+  what traffic says.
 
 Config: -C key=value, values in YAML or JSON, or -C {configs.FILE}=<YAML or JSON file>
   create, update      {_keys(configs.DEPLOYMENT)}
@@ -291,4 +292,10 @@ def _as_mlflow() -> Iterator[None]:
             code = _CODES.get(error.status or 0, code)
         from mlflow.protos.databricks_pb2 import ErrorCode
 
-        raise MlflowException(str(error), error_code=ErrorCode.Value(code)) from error
+        kind = CommandError if _in_mlflows_command() else MlflowException
+        raise kind(str(error), error_code=ErrorCode.Value(code)) from error
+
+
+def _in_mlflows_command() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and str(getattr(context.command.callback, "__module__", "")).startswith("mlflow.")

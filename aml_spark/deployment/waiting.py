@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Collection
@@ -38,6 +39,13 @@ def found(look: Look) -> Any:
         return look()
     except ResourceNotFoundError:
         return None
+
+
+def exists(look: Look, what: str) -> bool:
+    """Whether there is a resource, as far as Azure tells; for hints, which no other error should stand in for."""
+    with contextlib.suppress(ServiceError), own_words(f"look at {what}"):
+        return found(look) is not None
+    return False
 
 
 def done(put: Callable[[Any], Any], wanted: Any, look: Look, *, doing: str, shown: str) -> Any:
@@ -98,7 +106,7 @@ def followed(look: Look, *, doing: str, shown: str) -> Any:
     return there
 
 
-def deleted(delete: Callable[[], Any], look: Look, *, doing: str, shown: str, hint: str | None = None) -> None:
+def deleted(delete: Callable[[], Any], look: Look, *, doing: str, shown: str) -> None:
     """Delete a resource and wait until it is gone; nothing where there is none.
 
     Args:
@@ -106,7 +114,6 @@ def deleted(delete: Callable[[], Any], look: Look, *, doing: str, shown: str, hi
         look: gives it as it is.
         doing: such as `delete the endpoint 'flights'`.
         shown: the command that shows how it goes.
-        hint: what to type where Azure refuses.
 
     Raises:
         ServiceError: Azure refuses it.
@@ -116,13 +123,13 @@ def deleted(delete: Callable[[], Any], look: Look, *, doing: str, shown: str, hi
     with goes_on(doing, shown):
         if state(there) != "Deleting":
             try:
-                with own_words(doing, hint=hint):
+                with own_words(doing):
                     finished(delete(), doing)
             except ServiceError:
                 if state(look()) not in ("Deleting", ""):
                     raise
         if (left := rested(look, doing)) is not None:
-            raise ServiceError(f"can't {doing}: it is {state(left)}", hint=hint)
+            raise ServiceError(f"can't {doing}: it is {state(left)}", hint=shown)
 
 
 def rested(look: Look, doing: str, *, told: Callable[[Any], str] = state, ended: Collection[str] | None = None) -> Any:

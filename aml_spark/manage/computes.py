@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import control
-from aml_spark.errors import ArgumentError, ServiceError
-from aml_spark.manage.words import apart, goes_on, told
+from aml_spark.errors import ServiceError
+from aml_spark.manage.words import CONFLICT, apart, goes_on, told
 from aml_spark.progress import waiting
 from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Compute
+    from azure.core.exceptions import HttpResponseError
     from azure.core.polling import LROPoller
 
 _EVERY_SECONDS = 2.0  # that a compute which somebody else makes is asked after
 _UNDER_WAY = ("Creating", "Updating")
 _BEGUN = ("Succeeded", *_UNDER_WAY)
+_NEW: dict[str, Any] = {  # where nothing else is said
+    "size": "STANDARD_DS3_V2",
+    "min_instances": 0,
+    "max_instances": 4,
+    "idle_time_before_scale_down": 120,
+    "tier": "dedicated",
+}
 _OWN = ("amlcompute", "computeinstance")  # the rest is attached: it is there without the workspace
 
 
@@ -91,11 +99,11 @@ def facts(of: Compute) -> dict[str, Any]:
 def create(
     name: str,
     *,
-    size: str = "STANDARD_DS3_V2",
-    min_instances: int = 0,
-    max_instances: int = 4,
-    idle_seconds: int = 120,
-    tier: str = "dedicated",
+    size: str | None = None,
+    min_instances: int | None = None,
+    max_instances: int | None = None,
+    idle_seconds: int | None = None,
+    tier: str | None = None,
     wait: bool = True,
     workspace: Workspace | None = None,
 ) -> Compute:
@@ -104,31 +112,34 @@ def create(
     To call it again with the same arguments is safe: it gives the cluster that is there, waits for one that is being
     made, and makes one anew whose making failed. Ctrl-C, too, leaves Azure making it.
 
+    What is None isn't asked of a cluster that is there; a new one gets the default.
+
     Args:
         name: letters, digits and `-`, starting with a letter.
-        size: of each machine, in Azure's name.
-        min_instances: machines that always run, and cost.
-        max_instances: the most.
-        idle_seconds: without a job after which a machine is given back.
-        tier: `dedicated`, or `low_priority`: cheaper, and may be taken away in the middle of a job.
+        size: of each machine, in Azure's name; by default `STANDARD_DS3_V2`.
+        min_instances: machines that always run, and cost; by default 0.
+        max_instances: the most; by default 4.
+        idle_seconds: without a job after which a machine is given back; by default 120.
+        tier: `dedicated`, the default, or `low_priority`: cheaper, and may be taken away in the middle of a job.
         wait: False gives the cluster as it is while Azure makes it.
         workspace: None takes the one that MLflow is configured for.
 
     Raises:
-        ArgumentError: there is one of that name which is another; says in what.
-        ServiceError: Azure refuses or fails, such as where the quota is used up, in its own words.
+        ServiceError: there is one of that name which is another, and says in what; or Azure refuses or fails, such as
+            where the quota is used up, in its own words.
     """
     from azure.ai.ml.entities import AmlCompute
-    from azure.core.exceptions import ResourceNotFoundError
+    from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-    asked = AmlCompute(
-        name=name,
-        size=size,
-        min_instances=min_instances,
-        max_instances=max_instances,
-        idle_time_before_scale_down=idle_seconds,
-        tier=tier,
-    )
+    options = {
+        "size": size,
+        "min_instances": min_instances,
+        "max_instances": max_instances,
+        "idle_time_before_scale_down": idle_seconds,
+        "tier": tier,
+    }
+    given: dict[str, Any] = {field: value for field, value in options.items() if value is not None}
+    asked = AmlCompute(name=name, **{**_NEW, **given})
     client = control.client(workspace)
     with told(f"create the compute {name!r}", "compute", name):
         try:
@@ -137,15 +148,25 @@ def create(
             found = None
         if found is not None and found.provisioning_state not in _BEGUN:
             found = None  # making it failed, and what is left of it may be made again
-        elif found is not None and (differing := _differing(found, asked)):
-            raise ArgumentError(
+        elif found is not None and (differing := _differing(found, given)):
+            raise ServiceError(
                 f"there is a compute {name!r} already, and it is another: {differing}",
                 hint=f"give it another name, or aml-spark compute delete {name}",
+                status=CONFLICT,
             )
         with goes_on(f"create compute {name}", "compute", name):
             if found is None:
-                _ended(lambda: client.compute.begin_create_or_update(asked), f"create compute {name}", wait=wait)
-                found = get(name, workspace)
+                try:
+                    _ended(lambda: client.compute.begin_create_or_update(asked), f"create compute {name}", wait=wait)
+                except HttpResponseError as error:
+                    if error.status_code != CONFLICT:
+                        raise
+                    # Where the answer was lost, Azure's client has sent it again, and met what it began itself.
+                    found = apart(lambda: client.compute.get(name))
+                    if found.provisioning_state not in _BEGUN or _differing(found, given):
+                        raise
+                else:
+                    found = get(name, workspace)
             return _settled(client, found) if wait else found
 
 
@@ -179,15 +200,19 @@ def delete(name: str, *, wait: bool = True, workspace: Workspace | None = None) 
     Raises:
         ServiceError: there is no such compute, or Azure refuses.
     """
+    from azure.core.exceptions import HttpResponseError
+
     client = control.client(workspace)
     with _told("delete", client, name):
         action = "Delete" if kind(client.compute.get(name)) in _OWN else "Detach"
-        with goes_on(f"{action.lower()} compute {name}", "compute", name):
-            _ended(
-                lambda: client.compute.begin_delete(name, action=action),
-                f"{action.lower()} compute {name}",
-                wait=wait,
-            )
+        title = f"{action.lower()} compute {name}"
+        with goes_on(title, "compute", name):
+            try:
+                _ended(lambda: client.compute.begin_delete(name, action=action), title, wait=wait)
+            except HttpResponseError as error:
+                if error.status_code != CONFLICT:
+                    raise
+                _gone(client, name, title, error, wait=wait)
 
 
 def _changed(
@@ -233,12 +258,27 @@ def _settled(client: MLClient, found: Compute) -> Compute:
     return found
 
 
-def _differing(found: Compute, asked: Any) -> str:
-    """In what they differ, as text; empty where they don't."""
+def _gone(client: MLClient, name: str, title: str, conflict: HttpResponseError, *, wait: bool) -> None:
+    """Wait until a compute is gone whose deletion was begun before; where it wasn't, raise what Azure said."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    start = time.monotonic()
+    with waiting(title) as show, contextlib.suppress(ResourceNotFoundError):
+        while True:
+            found = apart(lambda: client.compute.get(name))
+            if found.provisioning_state != "Deleting":
+                raise conflict
+            if not wait:
+                return
+            show(f"{_state(found)}, {time.monotonic() - start:.0f} s")
+            time.sleep(_EVERY_SECONDS)
+
+
+def _differing(found: Compute, given: Mapping[str, Any]) -> str:
+    """In what it isn't as given, as text; empty where it is."""
     if kind(found) != "amlcompute":
         return f"its kind is {kind(found)}; asked for is amlcompute"
-    fields = ("size", "min_instances", "max_instances", "idle_time_before_scale_down", "tier")
-    pairs = [(field, getattr(found, field), getattr(asked, field)) for field in fields]
+    pairs = [(field, getattr(found, field), wanted) for field, wanted in given.items()]
     return ", ".join(
         f"its {field} is {has}; asked for is {wanted}" for field, has, wanted in pairs if _plain(has) != _plain(wanted)
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import itertools
-import logging
 import os
 import sys
 import time
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import control
 from aml_spark.errors import ArgumentError, ServiceError, listed as named
+from aml_spark.manage import description
 from aml_spark.manage.words import apart, goes_on, told
 from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
 
-_logger = logging.getLogger(__name__)
-_ENDED = ("Completed", "Failed", "Canceled")
+_ENDED = ("Completed", "Failed", "Canceled")  # there is nothing to cancel any more
 _PAUSES = (1.0, 10.0)  # seconds between two looks at a job's logs, at first and at most
 
 
@@ -60,6 +60,8 @@ def get(name: str, workspace: Workspace | None = None) -> Job:
 def submit(file: str | os.PathLike[str], workspace: Workspace | None = None) -> Job:
     """Submit a job that is described in a file, with the code that it names.
 
+    A job without a name gets one here, by which it is found again where Azure's answer is lost. Ctrl-C says it.
+
     Args:
         file: YAML in the form of Azure's second command line (`$schema: …/commandJob.schema.json` and others).
         workspace: None takes the one that MLflow is configured for.
@@ -72,23 +74,25 @@ def submit(file: str | os.PathLike[str], workspace: Workspace | None = None) -> 
         ServiceError: Azure refuses, such as where there is no such compute.
     """
     from azure.ai.ml import load_job
-    from azure.ai.ml.exceptions import MlException
 
     place = Path(file)
     if not place.is_file():
         raise ArgumentError(f"there is no file {str(place)!r}; expected a job in YAML")
     client = control.client(workspace)
-    with control.own_words(f"submit {str(place)!r}", hint="aml-spark compute list shows where jobs can run"):
-        try:
-            job = load_job(place)
-        except MlException as error:
-            raise ArgumentError(f"{str(place)!r} doesn't describe a job: {str(error.message).strip()}") from None
-        submitted: Job = client.jobs.create_or_update(job)
+    hint = "aml-spark compute list shows where jobs can run"
+    with control.own_words(f"submit {str(place)!r}", hint=hint), description.read(place):
+        job = load_job(place)
+        if job.name is not None:  # there may be one of that name, which isn't the one that is sent
+            with control.job_goes_on(job.name):
+                return client.jobs.create_or_update(job)  # type: ignore[no-any-return]
+        job.name = control.job_name(place.stem)
+        with control.job_goes_on(job.name):
+            submitted: Job = control.submitted(client, job.name, lambda: client.jobs.create_or_update(job))
         return submitted
 
 
 def cancel(name: str, *, wait: bool = True, workspace: Workspace | None = None) -> Job:
-    """End a job.
+    """End a job. One that had ended before stays as it is, and is given back with the status that it ended with.
 
     Args:
         name: its name.
@@ -100,6 +104,9 @@ def cancel(name: str, *, wait: bool = True, workspace: Workspace | None = None) 
     """
     client = control.client(workspace)
     with told(f"cancel the job {name!r}", "job", name), goes_on(f"cancel job {name}", "job", name):
+        before: Job = client.jobs.get(name)
+        if before.status in _ENDED:
+            return before
         poller = apart(lambda: client.jobs.begin_cancel(name))
         if wait:
             control.finished(poller, f"cancel job {name}")
@@ -126,7 +133,7 @@ def logs(
         workspace: None takes the one that MLflow is configured for.
 
     Raises:
-        ServiceError: there is no such job; or it was followed and failed or was cancelled.
+        ServiceError: there is no such job; or it was followed and failed, was cancelled, is paused or doesn't respond.
     """
     client, said_so_far, pause = control.client(workspace), _Logs(), _PAUSES[0]
 
@@ -135,20 +142,16 @@ def logs(
         details = client.jobs._runs_operations.get_run_details(name)
         return details, said_so_far.news(details.log_files or {})
 
-    try:
-        with told(f"show the logs of the job {name!r}", "job", name):
-            while True:
-                details, texts = apart(look)
-                for text in texts:
-                    (write or _print)(text)
-                if not follow or details.status in _ENDED:
-                    break
-                pause = _PAUSES[0] if texts else min(pause * 1.5, _PAUSES[1])
-                time.sleep(pause)
-    except KeyboardInterrupt:
-        if follow:
-            _logger.warning("the job %s goes on; to end it: aml-spark job cancel %s", name, name)
-        raise
+    following = control.job_goes_on(name) if follow else contextlib.nullcontext()
+    with following, told(f"show the logs of the job {name!r}", "job", name):
+        while True:
+            details, texts = apart(look)
+            for text in texts:
+                (write or _print)(text)
+            if not follow or details.status in control.JOB_ENDED:
+                break
+            pause = _PAUSES[0] if texts else min(pause * 1.5, _PAUSES[1])
+            time.sleep(pause)
     if follow and details.status != "Completed":
         raise ServiceError(
             f"the job {name!r} ended as {getattr(details.status, 'value', details.status)}{_reason(details.error)}",

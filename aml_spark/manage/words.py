@@ -11,7 +11,9 @@ from aml_spark import control
 from aml_spark.errors import ServiceError, did_you_mean, listed
 
 T = TypeVar("T")
-_NOT_FOUND, _CONFLICT = 404, 409
+_NOT_FOUND = 404
+CONFLICT = 409
+"""Azure's status for what meets another operation on the same resource."""
 
 
 @contextlib.contextmanager
@@ -36,9 +38,10 @@ def told(
             raise missing(kind, name, names) from None
         hints = {
             _NOT_FOUND: f"aml-spark {kind} list",
-            _CONFLICT: f"try again when it has ended; aml-spark {kind} show {name}",
+            CONFLICT: f"try again when it has ended; aml-spark {kind} show {name}",
         }
-        raise ServiceError(error.message, hint=hints.get(error.status or 0), status=error.status) from None
+        hint = error.hint or hints.get(error.status or 0)
+        raise ServiceError(error.message, hint=hint, status=error.status) from None
 
 
 def apart(work: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import tempfile
-import uuid
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from aml_spark import control
-from aml_spark.addresses import masked
+from aml_spark.addresses import masked, told
 from aml_spark.errors import ArgumentError, ProjectError, ServiceError, did_you_mean, listed
 from aml_spark.project.azureml_run import AzureRun
+from aml_spark.project.masking import masked_settings
+from aml_spark.project.requirements import BROUGHT, package
 from aml_spark.project.run import Link
 from aml_spark.project.source import Project, described
 from aml_spark.workspace import Workspace
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 _logger = logging.getLogger("mlflow.projects.aml_spark")  # MLflow shows what it says
+_TRIES = 4  # to send a job, over connections that break
 _IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
 _PLACEHOLDER = re.compile(r"\$\{\{(?:inputs|outputs)\.\w+\}\}")
+_LOOKS = (0, 0.5, 1, 2, 4)  # seconds before each look for a job whose sending was interrupted
 _SIZES = {"driver": ("cores", "memory"), "executor": ("cores", "memory", "instances")}
 
 
@@ -41,12 +45,12 @@ def makes_run(config: Mapping[str, Any]) -> bool:
 
 
 def plan(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, Any]:
-    """What would be sent: the job, and the files that are its code."""
+    """What would be sent, without secrets: the job, and the files that are its code."""
     workspace = _workspace(config)
     return {
         "place": "azureml",
         "workspace": workspace.arm_id or workspace.label,
-        "job": _job(project, config, link),
+        "job": masked_settings(_job(project, config, link)),
         "code": [path.as_posix() for path in project.files()],
     }
 
@@ -55,7 +59,7 @@ def submit(project: Project, config: Mapping[str, Any], link: Link) -> AzureRun:
     """Send the job.
 
     Its name is chosen here, so that a request that is sent again doesn't make a second job. Where the job isn't the
-    run itself, each has tags that name the other.
+    run itself, each has tags that name the other. Ctrl-C and SIGTERM take it back.
 
     Raises:
         ArgumentError: the configuration doesn't fit the project.
@@ -67,27 +71,37 @@ def submit(project: Project, config: Mapping[str, Any], link: Link) -> AzureRun:
     client = control.client(workspace)
     described = _job(project, config, link)
     _check_compute(client, config.get("compute"))
-    name = _name(project)
+    name = control.job_name(project.name or project.folder.name)
     with tempfile.TemporaryDirectory(prefix="project-") as folder:
         for path in project.files():
             target = Path(folder, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(project.folder / path, target)
-        made = _created(client, _sdk_job(described, name, folder), name)
-    submitted = AzureRun(client, workspace, made, link.run_id)
-    if link.run_id is not None:
-        submitted.tag_run()
-    _logger.info("=== Job %s of the workspace %s: %s", name, workspace.label, submitted.url or "sent")
+        job = _sdk_job(described, name, folder)
+        try:
+            with control.own_words(f"submit the job {name!r}"), _unheard():
+                made = control.submitted(client, name, lambda: client.jobs.create_or_update(job), tries=_TRIES)
+            submitted = AzureRun(client, workspace, made, link.run_id)
+            _logger.info("=== Job %s of the workspace %s: %s", name, workspace.label, submitted.url or "sent")
+            _tag(submitted, link)
+        except (KeyboardInterrupt, SystemExit):
+            _take_back(client, name)
+            raise
     return submitted
+
+
+def _tag(submitted: AzureRun, link: Link) -> None:
+    if link.run_id is None:
+        return
+    try:
+        submitted.tag_run()
+    except Exception as error:  # the job runs, and that is what was asked for
+        why = told(error, link.tracking_uri)
+        _logger.warning("the run %s isn't tagged with its job %s: %s", link.run_id, submitted.job_name, why)
 
 
 def _workspace(config: Mapping[str, Any]) -> Workspace:
     return Workspace.find(config["workspace"]) if "workspace" in config else control.configured()
-
-
-def _name(project: Project) -> str:
-    title = re.sub(r"[^a-z0-9]+", "-", (project.name or project.folder.name).lower()).strip("-")[:40]
-    return f"{title or 'project'}-{uuid.uuid4().hex[:12]}"
 
 
 def _job(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, Any]:
@@ -98,6 +112,14 @@ def _job(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, A
         raise ArgumentError(f"{listed(sorted(only_spark))} is for Spark jobs", hint='"launcher": "spark-submit"')
     if "compute" in config and "resources" in config:
         raise ArgumentError("the configuration has both 'compute' and 'resources'; a compute has sizes of its own")
+    for parameter, value in project.parameters.items():
+        if parameter not in project.data and "${{" in value:
+            raise ArgumentError(
+                f"the parameter {parameter!r} holds '${{{{', with which Azure's placeholders begin",
+                hint="write the value into a file of the project, and give that file's name",
+            )
+    if config.get("env_manager") is not None:
+        _logger.warning("--env-manager has no effect in a workspace; the configuration may name an `environment`")
     origin = {"aml_spark.run_id": link.run_id, "aml_spark.tracking_uri": masked(link.tracking_uri)}
     job = {
         "type": "spark" if of_spark else "command",
@@ -177,20 +199,27 @@ def _environment(project: Project, config: Mapping[str, Any], of_spark: bool) ->
         raise ArgumentError("'image' is for command jobs; a Spark job gets the packages of the project's files alone")
     image = config.get("image", _IMAGE)  # a Spark job leaves it aside, but azure-ai-ml names environments by it
     if project.conda_file is not None:
-        return {"image": image, "conda_file": described(project.conda_file)}
+        return {"image": image, "conda_file": _conda(project, described(project.conda_file), of_spark)}
     if project.python_env_file is not None:
         python = f"python={project.python}" if project.python else "python"
-        packages: list[Any] = [python, "pip", {"pip": list(project.requirements)}]
-        return {
-            "image": image,
-            "conda_file": {"name": "project", "channels": ["conda-forge"], "dependencies": packages},
-        }
+        file = {"name": "project", "channels": ["conda-forge"], "dependencies": [python, "pip"]}
+        return {"image": image, "conda_file": _conda(project, file, of_spark)}
     if of_spark:
         return None
     raise ArgumentError(
         "a command job needs an environment; the project has neither python_env.yaml nor conda.yaml",
         hint='add one of them, or name one of the workspace: "environment": "azureml:<name>@latest"',
     )
+
+
+def _conda(project: Project, file: Mapping[str, Any], of_spark: bool) -> dict[str, Any]:
+    """The environment's file. What pip installs stands in it as lines, because other files aren't sent with it."""
+    by_conda = [one for one in file.get("dependencies") or [] if isinstance(one, str)]
+    by_pip = list(project.requirements)
+    if of_spark:  # its runtime brings Spark; conda's pip installs the others
+        by_conda = [one for one in by_conda if package(one) == "pip" or package(one) not in BROUGHT]
+        by_pip = [line for line in by_pip if package(line) not in BROUGHT]
+    return {**file, "dependencies": [*by_conda, *([{"pip": by_pip}] if by_pip else [])]}
 
 
 def _check_compute(client: MLClient, name: str | None) -> None:
@@ -225,23 +254,6 @@ def _sdk_job(described: Mapping[str, Any], name: str, folder: str) -> Any:
     return make(name=name, code=folder, environment=environment, **given)
 
 
-def _created(client: MLClient, job: Any, name: str) -> Any:
-    """Send the job. Where the answer is lost, or says that the job is there, take it: its name is ours alone."""
-    from azure.core.exceptions import AzureError
-
-    with control.own_words(f"submit the job {name!r}"), _unheard():
-        try:
-            return client.jobs.create_or_update(job)
-        except AzureError as error:
-            try:
-                return client.jobs.get(name)
-            except AzureError:
-                raise error from None
-        except (KeyboardInterrupt, SystemExit):
-            _take_back(client, name)
-            raise
-
-
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
     """Without azure-ai-ml's warning of an image that it wants itself."""
@@ -258,12 +270,17 @@ def _unheard() -> Iterator[None]:
 
 
 def _take_back(client: MLClient, name: str) -> None:
+    """Cancel a job that was sent, or is on its way, or wasn't sent yet."""
     from azure.core.exceptions import ResourceNotFoundError
 
+    _logger.warning("interrupted: cancelling the job %s", name)
     try:
-        client.jobs.begin_cancel(name)
-    except ResourceNotFoundError:  # it wasn't sent yet
-        return
+        for pause in _LOOKS:
+            time.sleep(pause)
+            with control.own_words(f"cancel the job {name!r}"), contextlib.suppress(ResourceNotFoundError):
+                client.jobs.begin_cancel(name)
+                return
+        _logger.warning("the job %s wasn't found; it may still appear: aml-spark job show %s", name, name)
     except BaseException as error:
         _logger.error(
             "the job %s may have been sent to the workspace %s: %s\nHint: aml-spark job cancel %s",

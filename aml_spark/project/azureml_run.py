@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.projects import SubmittedRun
 
-from aml_spark import control
+from aml_spark import addresses, control
 from aml_spark.errors import ServiceError
 from aml_spark.project import run as runs
 from aml_spark.workspace import Workspace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
 
 _logger = logging.getLogger("mlflow.projects.aml_spark")  # MLflow shows what it says
-_ENDED = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
+_ENDED = {**dict.fromkeys(control.JOB_ENDED, "FAILED"), "Completed": "FINISHED", "Canceled": "KILLED"}
 _BEFORE = ("NotStarted", "Starting", "Provisioning", "Preparing", "Queued")
 _PERMANENT = range(400, 500)  # HTTP statuses that asking again doesn't change, but for these:
 _PASSING = (408, 429)
@@ -63,7 +63,9 @@ class AzureRun(SubmittedRun):
         A connection that breaks is waited out.
 
         Raises:
-            ServiceError: Azure refuses to tell of it. The job goes on.
+            AuthenticationError: nobody is signed in any more. The job goes on, as with the others.
+            BrokenPipeError: nobody reads what is shown.
+            ServiceError: Azure refuses to tell of it.
         """
         failure = self._stream()
         state, pause = self._patient_state(), 1.0
@@ -104,7 +106,11 @@ class AzureRun(SubmittedRun):
                 return
             raise
         if self._linked:
-            runs.end(self._linked, _ENDED.get(state, "KILLED"))
+            try:
+                runs.end(self._linked, _ENDED.get(state, "KILLED"))
+            except Exception as error:  # the job ended, and that is what was asked for
+                why = addresses.told(error, mlflow.get_tracking_uri())
+                _logger.warning("the run %s isn't marked as ended: %s", self._linked, why)
 
     def _stream(self) -> str | None:
         """Show what the job says; gives why it failed. After a broken connection it is shown from its begin again."""
@@ -119,7 +125,7 @@ class AzureRun(SubmittedRun):
                 if isinstance(error.__cause__, KeyboardInterrupt):
                     raise KeyboardInterrupt from None
                 return _said(str(error.message))
-            except Exception as error:  # what connections and Azure raise
+            except Exception as error:  # told apart below
                 pause = self._wait_out(error, pause)
 
     def _patient_state(self) -> str:
@@ -127,7 +133,7 @@ class AzureRun(SubmittedRun):
         while True:
             try:
                 return self._state()
-            except Exception as error:  # what connections and Azure raise
+            except Exception as error:  # told apart below
                 pause = self._wait_out(error, pause)
 
     def _state(self) -> str:
@@ -137,15 +143,31 @@ class AzureRun(SubmittedRun):
     def _wait_out(self, error: Exception, pause: float) -> float:
         """Wait before the next question; gives how long to wait before the one after it."""
         status = getattr(error, "status_code", None)
-        if status in _PERMANENT and status not in _PASSING:
-            raise ServiceError(
-                f"can't follow the job {self.job_name!r}, which goes on: {error}",
-                hint=f"aml-spark job show {self.job_name}",
-                status=status,
-            ) from None
+        if not _passes(error):
+            hint = f"aml-spark job show {self.job_name}"
+            if status is not None:
+                told = f"can't follow the job {self.job_name!r}, which goes on: {error}"
+                raise ServiceError(told, hint=hint, status=status) from None
+            _logger.error("the job %s goes on, but isn't followed any more\nHint: %s", self.job_name, hint)
+            raise error
         _logger.warning("no word of the job %s (%s); asking again", self.job_name, type(error).__name__)
         time.sleep(pause)
         return min(2 * pause, _LONGEST)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same question may be answered later."""
+    from azure.ai.ml.exceptions import MlException
+    from azure.core.exceptions import AzureError
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    if isinstance(error, AzureError):
+        status = getattr(error, "status_code", None)
+        return not isinstance(error, MlException) and (status not in _PERMANENT or status in _PASSING)
+    if isinstance(error, BrokenPipeError):  # standard output's; of a connection it comes as one of the others
+        return False
+    return isinstance(error, (RequestException, HTTPError, ConnectionError, TimeoutError))
 
 
 def _said(message: str) -> str:

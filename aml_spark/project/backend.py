@@ -104,6 +104,9 @@ def _submitted(
         submitted: SubmittedRun = place.submit(project, config, runs.link(experiment_id, None))
         try:
             runs.describe(project, submitted.run_id, name=name)
+        except (KeyboardInterrupt, SystemExit):
+            submitted.cancel()
+            raise
         except Exception as error:  # the job runs, and that is what was asked for
             _logger.warning("the run %s lacks the project's tags and parameters: %s", submitted.run_id, error)
         return submitted
@@ -175,7 +178,7 @@ def _command_line() -> click.Context | None:
 
 @contextlib.contextmanager
 def _ended_by_signal() -> Iterator[None]:
-    """Have SIGTERM end this process as Ctrl-C does, so that it takes along what it started."""
+    """Have SIGTERM and SIGHUP end this process as Ctrl-C does, so that it takes along what it started."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -183,8 +186,11 @@ def _ended_by_signal() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # One that is ignored stays so: `nohup` means it.
+    before = {number: signal.signal(number, leave) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,13 +7,14 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.addresses import masked
-from aml_spark.errors import ArgumentError, ProjectError, ServiceError, did_you_mean, listed
-from aml_spark.project.databricks_api import ask, client
+from aml_spark.errors import ArgumentError, ProjectError, ServiceError, listed
+from aml_spark.project.databricks_api import ask, check, client
 from aml_spark.project.databricks_code import Code, pack, upload
+from aml_spark.project.masking import masked_line, masked_settings
+from aml_spark.project.requirements import BROUGHT
 from aml_spark.project.run import Link
 from aml_spark.project.source import Project
 
@@ -29,8 +30,6 @@ _ENVIRONMENT = "project"
 _VERSION = "4"  # of the serverless environment
 _MOST_PARAMETERS = 10_000  # bytes as JSON
 _TAG = "mlflow_run_id"  # of a new cluster
-# What Databricks brings, and what breaks it when PyPI's is installed over it.
-_OF_DATABRICKS = {"pip", "setuptools", "wheel", "pyspark", "delta-spark"}
 _WITH_SPARK = {"spark", "local", "demo", "testing", "all"}  # extras of this library
 # Options of spark-submit that a cluster decides for itself.
 _OF_CLUSTER = r"--(master|deploy-mode|driver-memory|driver-cores|executor-memory|executor-cores|num-executors|name)"
@@ -48,7 +47,11 @@ def plan(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, A
         ArgumentError: the configuration contradicts itself.
         ProjectError: the project can't run on Databricks.
     """
-    return _placed(_request(project, config, link, pack(project)), _folder(config, "<user>"))
+    planned = _placed(_request(project, config, link, pack(project)), _folder(config, "<user>"))
+    for part in (*planned["tasks"], *planned.get("environments", [])):
+        given = {name: part[name] for name in ("new_cluster", "libraries", "spec") if name in part}
+        part.update(masked_settings(given))
+    return planned
 
 
 def submit(project: Project, config: Mapping[str, Any], link: Link) -> SubmittedRun:
@@ -84,12 +87,12 @@ def submit(project: Project, config: Mapping[str, Any], link: Link) -> Submitted
     request = _placed(request, folder)
     try:
         started = DatabricksRun(workspace, _start(workspace, request), run_id)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         _cancel(workspace, request, run_id)
         raise
     try:
         _link(started, workspace)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         started.cancel()
         raise
     return started
@@ -160,6 +163,10 @@ def _variables(link: Link) -> dict[str, str]:
 
 def _compute(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, Any]:
     """Where the task runs, and what is installed there."""
+    from databricks.sdk.service.compute import ClusterSpec, Library
+
+    for number, library in enumerate(config.get("libraries", [])):
+        check(library, Library, f"libraries.{number}")
     given = [name for name in ("existing_cluster_id", "new_cluster", "environment_version") if name in config]
     if len(given) > 1:
         raise ArgumentError(f"the backend's configuration has {listed(given)}; expected one, or for serverless none")
@@ -171,22 +178,11 @@ def _compute(project: Project, config: Mapping[str, Any], link: Link) -> dict[st
     if "new_cluster" not in config:
         return {"environment_key": _ENVIRONMENT}
     new = dict(config["new_cluster"])
-    _check_keys(new)
+    check(new, ClusterSpec, "new_cluster")
     new["custom_tags"] = {**new.get("custom_tags", {}), _TAG: str(link.run_id)}
     if conf:
         new["spark_conf"] = {**conf, **new.get("spark_conf", {})}
     return {"new_cluster": new, **_libraries(project, config)}
-
-
-def _check_keys(new_cluster: Mapping[str, Any]) -> None:
-    """Databricks' client leaves out keys that it doesn't know, without a word."""
-    from databricks.sdk.service.compute import ClusterSpec
-
-    known = [field.name for field in fields(ClusterSpec)]
-    for name in new_cluster:
-        if name not in known:
-            close = did_you_mean(name, known)
-            raise ArgumentError(f"the backend's configuration, `new_cluster`: the key {name!r} is unknown", hint=close)
 
 
 def _libraries(project: Project, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +197,9 @@ def _dependencies(project: Project, config: Mapping[str, Any]) -> list[str]:
     for library in config.get("libraries", []):
         kind, value = next(iter(library.items()))
         if kind not in ("pypi", "whl") or (kind == "pypi" and "repo" in value):
-            raise ArgumentError(f"`libraries` has {library!r}; serverless compute takes pypi without repo, and whl")
+            raise ArgumentError(
+                f"`libraries` has {masked_settings(library)!r}; serverless compute takes pypi without repo, and whl"
+            )
         found.append(value["package"] if kind == "pypi" else value)
     return [*found, *_wanted(project, ("-e", "--editable"))]
 
@@ -214,12 +212,12 @@ def _wanted(project: Project, refused: tuple[str, ...]) -> list[str]:
         name = re.sub(r"[-_.]+", "-", name).lower()
         if line.startswith((".", "/", *refused)):
             raise ProjectError(
-                f"the project's environment has {line!r}, which isn't installed on Databricks",
+                f"the project's environment has {masked_line(line)!r}, which isn't installed on Databricks",
                 hint='name the package in `libraries`: {"pypi": {"package": …, "repo": …}} or {"whl": "/Volumes/…"}',
             )
         if name == "aml-spark" and (bringing := _WITH_SPARK & {extra.strip() for extra in extras.split(",")}):
             _logger.warning("aml-spark[%s] installs PyPI's pyspark over Databricks' own", ",".join(sorted(bringing)))
-        if name not in _OF_DATABRICKS:
+        if name not in BROUGHT:
             found.append(line)
     return found
 
@@ -285,8 +283,8 @@ def _cancel(workspace: WorkspaceClient, request: Mapping[str, Any], run_id: str)
         started = DatabricksRun(workspace, _start(workspace, request), run_id)
         started.look()
         started.cancel()
-    except (ServiceError, KeyboardInterrupt) as error:
-        why = str(error) or "interrupted"
+    except (ServiceError, KeyboardInterrupt, SystemExit) as error:
+        why = str(error) if isinstance(error, ServiceError) else "interrupted"
         raise ServiceError(f"a run named {request['run_name']!r} may have started and go on: {why}") from None
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
-from aml_spark.errors import AuthenticationError, ProjectError, ServiceError
+from aml_spark.errors import ArgumentError, AuthenticationError, ProjectError, ServiceError, did_you_mean
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -33,6 +34,51 @@ def client(config: Mapping[str, Any]) -> WorkspaceClient:
             f"no credential for Databricks: {error}",
             hint="set DATABRICKS_HOST and DATABRICKS_TOKEN, or `profile` in the backend's configuration",
         ) from None
+
+
+def check(given: Mapping[str, Any], kind: Any, where: str) -> None:
+    """See that Databricks' client sends all of what is given: it leaves out what it doesn't know, without a word.
+
+    Args:
+        given: as JSON has it.
+        kind: the client's class for it.
+        where: what it is called in the configuration.
+
+    Raises:
+        ArgumentError: a key, or the value of one, is unknown.
+    """
+    try:
+        sent = kind.from_dict(given).as_dict()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArgumentError(f"the backend's configuration, `{where}`, isn't what Databricks takes: {error}") from None
+    _compare(given, sent, kind, where)
+
+
+def _compare(given: Any, sent: Any, kind: Any, where: str) -> None:
+    if isinstance(given, list) and isinstance(sent, list) and len(given) == len(sent):
+        for number, (one, its) in enumerate(zip(given, sent, strict=True)):
+            _compare(one, its, kind, f"{where}.{number}")
+    elif isinstance(given, Mapping) and isinstance(sent, Mapping):
+        known = [field.name for field in fields(kind)] if kind else []
+        for name, value in given.items():
+            if name in sent:
+                _compare(value, sent[name], _kind_of(kind, name), f"{where}.{name}")
+            elif name not in known:
+                close = did_you_mean(name, known)
+                raise ArgumentError(f"the backend's configuration, `{where}`: the key {name!r} is unknown", hint=close)
+            elif value not in (None, {}, []):
+                raise ArgumentError(f"the backend's configuration, `{where}.{name}`: Databricks takes no such value")
+
+
+def _kind_of(kind: Any, name: str) -> Any:
+    """The client's class for what a field holds; None where it is none of them."""
+
+    def within(hint: Any) -> Iterator[Any]:
+        yield hint
+        for one in get_args(hint):
+            yield from within(one)
+
+    return next((one for one in within(get_type_hints(kind)[name]) if is_dataclass(one)), None) if kind else None
 
 
 def ask(doing: str, call: Callable[[], T], *, hint: str | None = None) -> T:

@@ -98,7 +98,7 @@ class DatabricksRun(SubmittedRun):
                     hint=hint,
                 )
                 self._end()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             raise ServiceError(f"the run {self.job_run_id} may go on: its end wasn't waited for", hint=hint) from None
         runs.end(self.run_id, self.get_status())
 

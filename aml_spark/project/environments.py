@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_spark.errors import ProjectError
+from aml_spark.project.masking import masked_line
 from aml_spark.project.source import Project
 
 
@@ -66,7 +67,7 @@ def activation(project: Project, wanted: str | None) -> list[str]:
             return [str(step) for step in get_or_create_conda_env(str(project.conda_file)).get_activate_command()]
         return _virtual(project, chosen)
     except (MlflowException, ShellCommandException, OSError) as error:
-        raise ProjectError(f"{chosen} can't make the project's environment: {error}") from None
+        raise ProjectError(f"{chosen} can't make the project's environment: {masked_line(str(error))}") from None
 
 
 def _virtual(project: Project, chosen: str) -> list[str]:

@@ -21,13 +21,23 @@ from mlflow.projects import SubmittedRun
 from aml_spark import java
 from aml_spark.addresses import masked
 from aml_spark.errors import ProjectError
-from aml_spark.project import run as runs
+from aml_spark.project import run as runs, spark_submit
 from aml_spark.project.environments import activation, manager
+from aml_spark.project.masking import masked_line
 from aml_spark.project.run import Link
 from aml_spark.project.source import Project
 
 _logger = logging.getLogger("mlflow.projects.aml_spark")  # MLflow shows what it says
 _GRACE = 10.0  # seconds that a command has after it was asked to end
+# A process of the command's group that reads from a pipe. A line says that the command has ended; the pipe's end, that
+# the process at its other end has, be it by SIGKILL. It is no child of the shell, because `wait` waits for those.
+_LEASH = """(
+  {{ trap '' HUP INT TERM
+    read -r -u {pipe} || {{ {remove}; kill -TERM 0; sleep {grace}; kill -KILL 0; }}
+  }} >/dev/null 2>&1 &
+)
+exec {pipe}<&-
+"""
 
 
 def plan(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, Any]:
@@ -35,10 +45,10 @@ def plan(project: Project, config: Mapping[str, Any], link: Link) -> dict[str, A
     return {
         "place": "local",
         "folder": str(project.folder),
-        "command": command(project, config),
+        "command": spark_submit.command(project, config),
         "env_manager": manager(project, config.get("env_manager")),
         "python": project.python,
-        "requirements": list(project.requirements),
+        "requirements": [masked_line(line) for line in project.requirements],
         "environment": {**link.environment, "MLFLOW_TRACKING_URI": masked(link.tracking_uri)},
     }
 
@@ -53,49 +63,42 @@ def submit(project: Project, config: Mapping[str, Any], link: Link) -> LocalRun:
         ProjectError: spark-submit, Java or the environment's manager is missing, or the environment can't be made.
     """
     assert link.run_id is not None
-    line = command(project, config)
     if config.get("launcher") == "spark-submit" and java.find_java() is None:
         raise ProjectError("spark-submit needs Java, and neither JAVA_HOME nor the PATH has one")
     steps = [
         *activation(project, config.get("env_manager")),
         'export PYSPARK_PYTHON="$(command -v python)"',
         'export PYSPARK_DRIVER_PYTHON="$PYSPARK_PYTHON"',
-        f"{{ {line}\n}}",
     ]
     environment = {**os.environ, **link.environment, "MLFLOW_TRACKING_URI": link.tracking_uri, "PATH": _path()}
     environment.pop("MLFLOW_EXPERIMENT_NAME", None)  # MLflow refuses one that isn't its id's
-    _logger.info("=== Running command '%s' in run with ID '%s' ===", line, link.run_id)
-    process = subprocess.Popen(
-        ["bash", "-c", " && ".join(steps)], cwd=project.folder, env=environment, start_new_session=True
-    )
-    return LocalRun(link.run_id, process)
+    shown = spark_submit.command(project, config)
+    _logger.info("=== Running command '%s' in run with ID '%s' ===", shown, link.run_id)
+    settings, (pipe, leash) = spark_submit.secret_settings(project, config), os.pipe()
+    steps.append(f"{{ {spark_submit.command(project, config, settings)}\n}}")
+    remove = f"rm -f {shlex.quote(str(settings))}" if settings else "true"
+    script = _LEASH.format(pipe=pipe, remove=remove, grace=_GRACE) + " && ".join(steps)
+    try:
+        process = subprocess.Popen(
+            ["bash", "-c", script], cwd=project.folder, env=environment, start_new_session=True, pass_fds=[pipe]
+        )
+    except BaseException:
+        _let_go(leash, settings)
+        raise
+    finally:
+        os.close(pipe)
+    return LocalRun(link.run_id, process, leash, settings)
 
 
-def command(project: Project, config: Mapping[str, Any]) -> str:
-    """The command for a shell: MLproject's own, or with `"launcher": "spark-submit"` its Python file's."""
-    if config.get("launcher") != "spark-submit":
-        return project.command
-    file, arguments = project.script()
-    options = [word for name in ("master",) if name in config for word in (f"--{name}", config[name])]
-    if packages := config.get("packages"):
-        options += ["--packages", ",".join(packages)]
-    for name, value in config.get("conf", {}).items():
-        options += ["--conf", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
-    # What the project itself says comes last, because spark-submit takes the last word.
-    return shlex.join([_spark_submit(), *options, *project.spark_options(), file, *arguments])
-
-
-def _spark_submit() -> str:
-    home = os.environ.get("SPARK_HOME")
-    return str(Path(home, "bin", "spark-submit")) if home else "spark-submit"
+def _let_go(leash: int, settings: Path | None) -> None:
+    os.close(leash)
+    if settings is not None:
+        settings.unlink(missing_ok=True)
 
 
 def _path() -> str:
     """Folders of programs: this Python's first, and the spark-submit that it has last."""
-    import importlib.util
-
-    pyspark = importlib.util.find_spec("pyspark")
-    own = [str(Path(pyspark.origin).with_name("bin"))] if pyspark is not None and pyspark.origin else []
+    own = [str(home / "bin")] if (home := spark_submit.home_of_pyspark()) else []
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), *own])
 
 
@@ -104,11 +107,14 @@ class LocalRun(SubmittedRun):
 
     Args:
         run_id: of its MLflow run, which is FINISHED, FAILED or, after a signal, KILLED at the end.
-        process: the leader of a process group.
+        process: the leader of a process group, which ends when this process does.
+        leash: the writing end of the pipe by which it knows of that.
+        settings: a file to remove at the end.
     """
 
-    def __init__(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, run_id: str, process: subprocess.Popen[bytes], leash: int, settings: Path | None) -> None:
         self._run_id, self._process, self._cancelled = run_id, process, False
+        self._leash, self._settings = leash, settings
         self._ended = threading.Event()  # a thread's own join() takes it for ended once Ctrl-C interrupts it
         atexit.register(self._leave)
         threading.Thread(target=self._follow, name=f"project-{process.pid}", daemon=True).start()
@@ -150,6 +156,9 @@ class LocalRun(SubmittedRun):
 
     def _follow(self) -> None:
         code = self._process.wait()
+        with contextlib.suppress(OSError):
+            os.write(self._leash, b"\n")
+        _let_go(self._leash, self._settings)
         atexit.unregister(self._leave)
         if code and not self._cancelled:
             how = f"was ended by {_signal(code)}" if _signal(code) else f"ended with exit code {code}"

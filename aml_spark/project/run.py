@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aml_spark.addresses import masked
 from aml_spark.errors import ArgumentError
@@ -12,6 +14,7 @@ from aml_spark.project.source import Project
 from aml_spark.tags import PROJECT_RUN
 
 DRY_RUN = "aml_spark.dry_run"  # tag of a run for which nothing was started
+_DATA = "aml_spark.data."  # begins the tags that say where a run's data is
 _ENDS = ("FINISHED", "FAILED", "KILLED")
 _MOST_PARAMS = 100  # of one request of MLflow
 
@@ -45,7 +48,7 @@ def link(experiment_id: str, run_id: str | None) -> Link:
     import mlflow
 
     client = mlflow.MlflowClient()
-    uri, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    uri, registry = _absolute(mlflow.get_tracking_uri()), _absolute(mlflow.get_registry_uri())
     stores = {"MLFLOW_TRACKING_URI": uri, **({"MLFLOW_REGISTRY_URI": registry} if registry != uri else {})}
     environment = {
         **{name: value for name, value in stores.items() if masked(value) == value},
@@ -59,6 +62,15 @@ def link(experiment_id: str, run_id: str | None) -> Link:
         tracking_uri=uri,
         environment=environment,
     )
+
+
+def _absolute(uri: str) -> str:
+    """A store's address that doesn't depend on the working directory."""
+    from mlflow.utils.uri import resolve_uri_if_local
+
+    if found := re.match(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)(.+)", uri):
+        return f"{found[1]}{Path.cwd()}/{found[2]}"
+    return uri if re.fullmatch(r"databricks(-uc)?", uri) else str(resolve_uri_if_local(uri))
 
 
 def given_run() -> str | None:
@@ -114,7 +126,8 @@ def make(
 def describe(project: Project, run_id: str, *, name: str | None = None) -> None:
     """Log the project's tags and parameters to a run that exists, and name it where a name is given.
 
-    A parameter that the run has stays as it is, because MLflow doesn't change one.
+    A parameter that the run has stays as it is, because MLflow doesn't change one. So those that are data are tags: the
+    script may log by their names what it was given, which is where the service has put the data.
     """
     import mlflow
     from mlflow.entities import Param, RunTag
@@ -122,7 +135,8 @@ def describe(project: Project, run_id: str, *, name: str | None = None) -> None:
 
     client = mlflow.MlflowClient()
     known = client.get_run(run_id).data
-    new = [Param(key, value) for key, value in project.parameters.items() if key not in known.params]
+    own = known.params.keys() | project.data
+    new = [Param(key, value) for key, value in project.parameters.items() if key not in own]
     wanted = {**tags(project), **({MLFLOW_RUN_NAME: name} if name else {})}
     told = [RunTag(key, value) for key, value in wanted.items() if known.tags.get(key) != value]
     for start in range(0, max(len(new), 1), _MOST_PARAMS):
@@ -142,6 +156,7 @@ def tags(project: Project) -> dict[str, str]:
         names.MLFLOW_SOURCE_TYPE: "PROJECT",
         names.MLFLOW_PROJECT_ENTRY_POINT: project.entry_point,
         names.MLFLOW_PROJECT_BACKEND: "aml-spark",
+        **{f"{_DATA}{name}": masked(project.parameters[name]) for name in sorted(project.data)},
         **({names.MLFLOW_GIT_COMMIT: project.version} if project.version else {}),
         **({names.MLFLOW_PARENT_RUN_ID: active.info.run_id} if active is not None else {}),
     }

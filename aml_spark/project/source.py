@@ -6,17 +6,21 @@ import os
 import re
 import shlex
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aml_spark.errors import ProjectError
+from aml_spark.project.masking import masked_line
 
 _NEVER_SENT = {".git", ".venv", "mlruns", "mlworkspace", "__pycache__", ".ipynb_checkpoints"}
 _QUOTED = re.compile(r"""'[^']*'|"(?P<inner>(?:\\.|[^"\\])*)"|\\.""", re.DOTALL)
 _SHELLS_OWN = re.compile(r"[;&|<>()$`*?\[\]{}~\n]|(?:^|\s)#")
-_FLAGS = {"--supervise", "--verbose", "-v"}  # options of spark-submit without a value
+_LOCAL_MASTER = re.compile(r"(?<=[\s=])local(?:-cluster)?\[[\d*,]+\](?!\S)")
+_PLACEHOLDER = re.compile(r"\$\{\{(?:inputs|outputs)\.\w+\}\}")  # a service fills it in before the shell reads it
+_FLAGS = {"--supervise", "--verbose", "-v", "--load-spark-defaults"}  # options of spark-submit without a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class Project:
         entry_point: name of the entry point, or a file that is run as one.
         parameters: values by name, those that weren't given as MLproject has them; as they are, not quoted.
         command: for a shell; the parameters stand in it quoted.
+        data: names of the parameters for which the service that runs it puts in other values: where its data is.
         version: the commit; None where it isn't in a Git repository.
         requirements: what pip is to install, with files (`-r`) and constraints (`-c`) among it; other options such as
             `--extra-index-url` are kept as lines.
@@ -44,6 +49,7 @@ class Project:
     entry_point: str
     parameters: Mapping[str, str]
     command: str
+    data: frozenset[str] = frozenset()
     version: str | None = None
     requirements: Sequence[str] = ()
     python: str | None = None
@@ -83,7 +89,10 @@ class Project:
 
     def _words(self) -> list[str]:
         """The command without a shell, where it doesn't need one."""
-        bare = _QUOTED.sub(lambda found: "".join(re.findall(r"[$`]", found["inner"] or "")) or "_", self.command)
+        bare = _PLACEHOLDER.sub("_", self.command)
+        bare = _QUOTED.sub(lambda found: "".join(re.findall(r"[$`]", found["inner"] or "")) or "_", bare)
+        # A shell leaves brackets as they are where no file matches.
+        bare = _LOCAL_MASTER.sub(lambda found: found[0] if any(self.folder.glob(found[0])) else "_", bare)
         if _SHELLS_OWN.search(bare.strip()):
             raise self._not_a_script("one command, without what only a shell does")
         words = shlex.split(self.command)
@@ -146,7 +155,10 @@ def fetch(
     from mlflow.projects import utils
     from mlflow.utils.git_utils import get_git_commit
 
-    given = {**parameters, **(replaced or {})}
+    replaced = replaced or {}
+    # MLflow wants a parameter of type `uri` to be one.
+    tokens = {name: f"placeholder://{uuid.uuid4().hex}" for name in replaced}
+    given = {**parameters, **tokens}
     folder = utils.fetch_and_validate_project(uri, version, entry_point, given)
     read = utils.load_project(folder)
     if read.docker_env or getattr(read, "databricks_spark_job_spec", None):
@@ -171,10 +183,20 @@ def fetch(
         name=read.name,
         entry_point=entry_point,
         parameters={name: str(value) for name, value in {**defaults, **given, **parameters}.items()},
-        command=command,
+        command=_put({tokens[name]: text for name, text in replaced.items()}, command),
+        data=frozenset(replaced),
         version=get_git_commit(folder),
     )
     return _with_environment(project, read.env_type, read.env_config_path)
+
+
+def _put(texts: Mapping[str, str], command: str) -> str:
+    """The command with texts in place of tokens, quoted for a shell where the token isn't in quotes already."""
+    if not texts:
+        return command
+    token = re.compile("|".join(texts))
+    command = _QUOTED.sub(lambda quoted: token.sub(lambda found: texts[found[0]], quoted[0]), command)
+    return token.sub(lambda found: shlex.quote(texts[found[0]]), command)
 
 
 def _with_environment(project: Project, kind: str, path: str | None) -> Project:
@@ -192,7 +214,7 @@ def _with_environment(project: Project, kind: str, path: str | None) -> Project:
         lines = said.get("dependencies") or []
         wanted = [one.req_str for one in _parse_requirements(lines, is_constraint=False, base_dir=str(file.parent))]
     except (OSError, TypeError, AttributeError, ValueError, MlflowException) as error:
-        raise ProjectError(f"{file.name!r} doesn't describe an environment: {error}") from None
+        raise ProjectError(f"{file.name!r} doesn't describe an environment: {masked_line(str(error))}") from None
     if not isinstance(said.get("python"), (str, type(None))):
         raise ProjectError(f"{file.name!r}: python is {said['python']!r}, a number; write it in quotes: 3.10 is 3.1")
     return replace(

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import flask
 
+from aml_spark.testing.blobs import fits
 from aml_spark.testing.mlflow_api import MlflowApi
 
 CONTAINER = "azureml"
@@ -90,7 +91,7 @@ def _to_write(blobs: Blobs, folder: str) -> Any:
     paths = [entry["path"] for entry in (flask.request.get_json() or {}).get("paths", [])]
     if len(paths) > PATHS_PER_CALL:
         return failure(400, "UserError", f"{len(paths)} paths in one call; the limit is {PATHS_PER_CALL}.")
-    bad = [path for path in paths if not _inside(path)]
+    bad = [path for path in paths if not (_inside(path) and fits(f"{folder}/{path}"))]
     if bad:
         return failure(400, "UserError", f"The artifact path '{bad[0]}' is not valid.")
     found = {

@@ -25,9 +25,18 @@ from werkzeug.wsgi import wrap_file
 ACCOUNT = "amlsparkemulator"
 HOST = f"{ACCOUNT}.blob.core.windows.net"
 _BLOCKS = "%blocks"  # a quoted name never ends like this
+_LONGEST = 255 - len(_BLOCKS)  # bytes of a quoted part: it is the name of a file
+_DEEPEST = 3000  # bytes of a whole quoted name, which is a path
 _VERSION = "2024-08-04"
 _STEP = 2**16
 _LIFETIME = 3600  # seconds that a signed address is good for
+
+
+def fits(name: str) -> bool:
+    """Whether a blob can have this name: it leads nowhere else, and files can be named like its parts."""
+    parts = [_quoted(part) for part in name.split("/")]
+    short = all(len(part) <= _LONGEST for part in parts) and len("/".join(parts)) <= _DEEPEST
+    return short and {".", ".."}.isdisjoint(parts)
 
 
 class FolderBlobs:
@@ -106,6 +115,8 @@ class FolderBlobs:
             if not self._allowed(container, name, "w"):
                 return _denied()
             place, part = f"{container}/{name}", flask.request.args.get("comp")
+            if not fits(place):
+                return _error(400, "InvalidResourceName")
             if part == "metadata":  # none is kept
                 return flask.Response(status=200, headers={"x-ms-version": _VERSION})
             if part == "block":
@@ -158,12 +169,16 @@ class FolderBlobs:
         return bytes(ET.tostring(root, "utf-8", xml_declaration=True))
 
     def _content(self, place: str) -> _Parts | None:
+        if not fits(place):
+            return None
         blocks = self._file(place, _BLOCKS)
         parts = sorted(blocks.iterdir()) if blocks.exists() else [self._file(place)]
         return _Parts(parts) if parts[0].is_file() else None
 
     def _file(self, name: str, ending: str = "") -> Path:
-        place = self.folder.joinpath(*(quote(part, safe=" ") for part in name.split("/")))
+        if not fits(name):
+            raise ValueError(f"no blob can have the name {name!r}")
+        place = self.folder.joinpath(*map(_quoted, name.split("/")))
         return place.with_name(place.name + ending)
 
     def _block(self, name: str, block: str) -> Path:
@@ -255,6 +270,10 @@ class _Parts:
             data = file.read(min(size, self._ends[number] - self._place))  # it may be replaced by a longer one
         self._place += len(data)
         return data
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe=" ")
 
 
 def _denied() -> Any:

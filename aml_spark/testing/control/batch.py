@@ -29,6 +29,7 @@ AUDIENCES = ("https://ml.azure.com",)
 _TYPE = f"Microsoft.MachineLearningServices/workspaces/{KIND}"
 _KEEPS = ("location", "tags", "identity")
 _ENDPOINT, _DEPLOYMENT = "azureml.endpointname", "azureml.deploymentname"  # properties of a job
+_LONGEST = 255  # bytes of a file's name
 _DEFAULTS = {
     "errorThreshold": batch_run.ALL,
     "miniBatchSize": 10,
@@ -166,6 +167,8 @@ class Batch:
         compute = (given.get("compute") or "").rpartition("/")[2]
         if not self._ground.computes.has(compute):
             raise invalid(f"The compute '{compute}' does not exist in the workspace.", "Compute")
+        if not _is_file_name(file := given.get("outputFileName", _DEFAULTS["outputFileName"])):
+            raise invalid(f"The output file name '{file}' is not valid.", "OutputFileName")
         key = f"{endpoint}/{name}"
         kept = {field: asked[field] for field in _KEEPS if asked.get(field) is not None}
         known = {**kept, "properties": {**_DEFAULTS, **given}}
@@ -190,6 +193,8 @@ class Batch:
         told = {"file": settings["outputFileName"], "uri": output.get("uri")}
         if output.get("jobOutputType") == "UriFile":  # the name of the file stands at the end
             told["uri"], _, told["file"] = output["uri"].rpartition("/")
+        if not _is_file_name(told["file"]):
+            return failure(400, "UserError", f"The output file name '{told['file']}' is not valid.")
         properties = (asked.get("properties") or {}) | {_ENDPOINT: endpoint, _DEPLOYMENT: name}
         return self._jobs.submit(
             job,
@@ -236,6 +241,10 @@ class Batch:
         properties = {"properties": {}, **known["properties"], "provisioningState": known["state"]}
         beside = {"location": LOCATION, **{key: known[key] for key in _KEEPS if key in known}}
         return shown(f"{self._root}/{endpoint}/deployments/{name}", f"{_TYPE}/deployments", properties) | beside
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not {"/", "\0"} & set(name) and len(name.encode()) <= _LONGEST
 
 
 def _command(settings: dict[str, Any], file: str) -> str:

@@ -28,7 +28,7 @@ def main() -> int:
     import mlflow
 
     model = mlflow.pyfunc.load_model(str(asked.model))
-    files = [asked.data] if asked.data.is_file() else sorted(file for file in asked.data.rglob("*") if file.is_file())
+    files = sorted(file for file in asked.data.rglob("*") if file.is_file())
     batches = [files[start : start + asked.mini_batch_size] for start in range(0, len(files), asked.mini_batch_size)]
     asked.output.mkdir(parents=True, exist_ok=True)
     failed: list[Path] = []

@@ -11,6 +11,7 @@ from typing import Any
 from aml_spark.testing.control.storage import Storage
 
 _ASKED = re.compile(r"\$\{\{\s*(?P<kind>inputs|outputs)\.(?P<name>[\w.-]+)\s*\}\}")
+_SPECIAL = re.compile(r"[^\w@%+=:,.-]", re.ASCII)  # characters that a shell may take for something else
 _DIRECT = "Direct"
 
 
@@ -65,7 +66,9 @@ def bind(job: str, properties: Mapping[str, Any], folder: Path, storage: Storage
         elif asked.get("mode") == _DIRECT:
             values[f"inputs.{name}"] = asked["uri"]
         else:
-            values[f"inputs.{name}"] = str(storage.download(asked["uri"], folder / "inputs" / name))
+            place = folder / "inputs" / name
+            copied = storage.download(asked["uri"], place)
+            values[f"inputs.{name}"] = str(place if asked["jobInputType"] == "uri_folder" else _plain(copied))
     for name, asked in (properties.get("outputs") or {}).items():
         uri = output_uri(job, name, asked or {})
         if (asked or {}).get("mode") == _DIRECT:
@@ -75,6 +78,11 @@ def bind(job: str, properties: Mapping[str, Any], folder: Path, storage: Storage
         (place.parent if asked.get("jobOutputType") == "uri_file" else place).mkdir(parents=True, exist_ok=True)
         values[f"outputs.{name}"], uploads[place] = str(place), uri
     return Bindings(values=values, uploads=uploads)
+
+
+def _plain(file: Path) -> Path:
+    """Give a file a name that a shell takes as it is: commands name it without quotes."""
+    return file.replace(file.with_name(_SPECIAL.sub("_", file.name)))
 
 
 def output_uri(job: str, name: str, asked: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ _KIND = "Microsoft.MachineLearningServices/workspaces/computes"
 _OF_WORKSPACE = ("AmlCompute", "ComputeInstance")  # deleted with their machines; others are only detached
 _TYPES = (*_OF_WORKSPACE, "VirtualMachine", "Kubernetes", "Databricks", "SynapseSpark", "HDInsight", "DataFactory")
 _BUSY = ("Creating", "Updating", "Deleting")
+_STOPPED = {"code": "InternalServerError", "message": "The emulator was stopped during the operation."}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]")
 
 
@@ -36,6 +37,10 @@ class Computes:
     def __init__(self, folder: Path, workspace: str, operations: Operations) -> None:
         self._records, self._operations = Records(folder / "computes.json"), operations
         self._root = f"{workspace}/computes"
+        with self._records.changed() as everything:  # what an earlier emulator began has failed
+            for known in everything.values():
+                if known["properties"]["provisioningState"] in _BUSY:
+                    known["properties"].update(provisioningState="Failed", provisioningErrors=[{"error": _STOPPED}])
 
     def has(self, name: str) -> bool:
         """Whether there is such a compute, ready for jobs."""

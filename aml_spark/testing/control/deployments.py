@@ -19,7 +19,7 @@ from aml_spark.testing.control.online import KIND, OnlineEndpoints
 from aml_spark.testing.control.operations import Operations
 from aml_spark.testing.control.records import shown
 from aml_spark.testing.control.serving import Servers
-from aml_spark.testing.control.storage import Storage
+from aml_spark.testing.control.storage import Storage, UnknownPlaceError
 from aml_spark.testing.control.workspaces import LOCATION
 
 _TYPE = f"Microsoft.MachineLearningServices/workspaces/{KIND}/deployments"
@@ -146,6 +146,12 @@ class Deployments:
             raise invalid(f"The model '{given.get('model')}' does not exist.", "Model")
         if model["properties"]["modelType"] != MLFLOW_MODEL:
             raise invalid("A model that isn't MLflow's needs a scoring script and an environment.", "Model")
+        for rules in ((given.get("dataCollector") or {}).get("collections") or {}).values():
+            try:
+                if rules.get("dataId"):
+                    self._storage.place(rules["dataId"])
+            except UnknownPlaceError as error:
+                raise invalid(str(error), "DataCollector") from error
         if _timeout(given) > _LONGEST:
             raise invalid(f"The request timeout must be at most {_LONGEST} seconds.", "RequestSettings")
         return model

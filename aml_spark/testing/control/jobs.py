@@ -20,6 +20,7 @@ from aml_spark.testing.mlflow_api import EXPERIMENT_NAME
 ENDED = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}  # and what MLflow says of the run
 _KIND = "Microsoft.MachineLearningServices/workspaces/jobs"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
+_BOUND = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII)  # the name of an input or an output
 _NEEDED = {"Command": ("command", "environmentId"), "Spark": ("codeId", "entry")}
 _PAGE = 50
 _STOPPED = {"code": "ServiceError", "message": "The emulator was stopped while the job was running."}
@@ -172,6 +173,10 @@ class Jobs:
             return failure(400, "UserError", f"The job type '{kind}' is not supported here.")
         if lacking := [field for field in _NEEDED[kind] if not asked.get(field)]:
             return failure(400, "UserError", f"The {lacking[0]} field is required.")
+        for bound in ("inputs", "outputs"):
+            if wrong := [each for each in asked.get(bound) or {} if not _BOUND.fullmatch(each)]:
+                told = "It can have letters, digits and '_', the first no digit."
+                return failure(400, "UserError", f"The name '{wrong[0]}' in the job's {bound} is invalid. {told}")
         if compute and compute.lower() != "serverless" and not self._ground.computes.has(compute.rpartition("/")[2]):
             told = f"Compute Target with name {compute.rpartition('/')[2]} not found in provided workspace"
             return failure(400, "UserError", f"ComputeTargetNotFound: {told}")

@@ -208,7 +208,10 @@ class Models:
     def _uri(self, found: Any) -> str:
         """Where the files of a version lie, as a datastore's path."""
         kept = (self._records.get(f"{found.name}/{found.version}") or {}).get("modelUri")
-        return str(kept or self._in_datastore(str(found.source)))
+        try:
+            return str(kept or self._in_datastore(str(found.source)))
+        except UnknownPlaceError:  # whoever registered it knows what it means
+            return str(found.source)
 
     def _in_datastore(self, uri: str) -> str:
         """The files of a run, too, lie behind a datastore."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from aml_spark.testing.artifacts import CONTAINER, OF_RUNS, Blobs
+from aml_spark.testing.blobs import fits
 from aml_spark.testing.control.assets import Assets
 from aml_spark.testing.control.datastores import Datastores
 from aml_spark.testing.lake import account
@@ -62,8 +63,14 @@ class Storage:
         """What a URI means: of a datastore, of a run's files, of a model or data asset, or of the storage itself.
 
         Raises:
-            UnknownPlaceError: it isn't one of those.
+            UnknownPlaceError: it isn't one of those, or it leads out of its container.
         """
+        place = self._meant(uri)
+        if {".", ".."} & set(f"{place.container}/{place.path}".split("/")) or "\0" in place.path:
+            raise UnknownPlaceError(f"The path '{uri}' is invalid: it leads out of its container.")
+        return place
+
+    def _meant(self, uri: str) -> Place:
         if asked := _OF_JOB.fullmatch(uri) or _OF_RUN.fullmatch(uri):
             return Place(self._blobs.account, CONTAINER, f"{OF_RUNS}{asked['run']}/{asked['path']}".rstrip("/"))
         if asked := _LOCAL.fullmatch(uri):
@@ -140,6 +147,8 @@ class Storage:
             rest = "" if source.is_file() else file.relative_to(source).as_posix()
             name = f"{place.path}/{rest}".strip("/")
             if place.account == self._blobs.account:
+                if not fits(name):
+                    raise UnknownPlaceError(f"The name '{name}' is too long.")
                 self._blobs.put(place.container, name, file)
             elif place.account == account.ACCOUNT:
                 self._lake.storage.put(place.container, name, file.read_bytes())

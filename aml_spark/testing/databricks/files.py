@@ -82,6 +82,7 @@ def routes(tree: Tree) -> flask.Blueprint:
     def delete() -> Any:
         body = _body()
         local = tree.local(body["path"])
+        tree.check_removal(body["path"])
         if local.is_dir():
             if any(local.iterdir()) and not body.get("recursive"):
                 raise RefusalError(400, "DIRECTORY_NOT_EMPTY", f"Folder ({body['path']}) is not empty")

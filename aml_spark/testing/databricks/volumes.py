@@ -63,6 +63,7 @@ def routes(tree: Tree) -> flask.Blueprint:
     @routes.delete("/directories/<path:path>")
     def delete_folder(path: str) -> Any:
         local = _folder(tree, path)
+        tree.check_removal(f"/{path.strip('/')}")
         if any(local.iterdir()):
             raise RefusalError(400, "FAILED_PRECONDITION", "The directory being deleted is not empty.")
         local.rmdir()

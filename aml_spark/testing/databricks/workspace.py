@@ -9,11 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import flask
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from aml_spark.testing.databricks import clusters, files, jobs, volumes
-from aml_spark.testing.databricks.refusals import RefusalError
+from aml_spark.testing.databricks.refusals import RefusalError, invalid
 from aml_spark.testing.databricks.runs import WORKSPACE_ID, Runs
 from aml_spark.testing.databricks.tree import USER, Tree
+
+# What reading a request raises that isn't as it should be, or that wants a folder where a file is.
+_MALFORMED = (
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    BadRequest,
+    UnsupportedMediaType,
+    NotADirectoryError,
+    FileExistsError,
+)
 
 
 class DatabricksWorkspace:
@@ -52,6 +65,14 @@ class DatabricksWorkspace:
         @routes.errorhandler(RefusalError)
         def refuse(refusal: RefusalError) -> Any:
             return refusal.answer()
+
+        def malformed(error: Exception) -> Any:
+            if isinstance(error, KeyError):
+                return invalid(f"Missing required field: {error.args[0]}").answer()
+            return invalid(f"The request can't be understood: {error}").answer()
+
+        for kind in _MALFORMED:
+            routes.register_error_handler(kind, malformed)
 
         @routes.get("/.well-known/databricks-config")
         def about() -> Any:
