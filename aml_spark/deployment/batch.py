@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from aml_spark import control, datalake, files
+from aml_spark import control
 from aml_spark.deployment import config as configs, registered, waiting
+from aml_spark.deployment.batch_run import BatchRun
 from aml_spark.errors import ArgumentError, DeploymentError, ServiceError, did_you_mean, listed as named
 from aml_spark.location import Location
 from aml_spark.workspace import Workspace
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
-    from azure.ai.ml.entities import BatchDeployment, BatchEndpoint, Job
+    from azure.ai.ml.entities import BatchDeployment, BatchEndpoint
 
 _FILE = "predictions.csv"
 _SETTINGS = (
@@ -32,67 +31,6 @@ _SETTINGS = (
     "output_action",
     "output_file_name",
 )
-
-
-class BatchRun:
-    """One invocation of a batch endpoint: a job of the workspace.
-
-    Args:
-        client: of the workspace.
-        job: the job's name.
-        output: URI of the file that the predictions go to.
-    """
-
-    def __init__(self, client: MLClient, job: str, output: str) -> None:
-        self._client, self.job, self.output = client, job, output
-
-    def __repr__(self) -> str:
-        return f"BatchRun(job={self.job!r}, output={self.output!r})"
-
-    @property
-    def status(self) -> str:
-        """Azure's word for how far it is: `Queued`, `Running`, `Completed` and others."""
-        return waiting.text(self._look().status)
-
-    def wait(self) -> BatchRun:
-        """Follow it to its end. Ctrl-C leaves it running, and says so.
-
-        Raises:
-            DeploymentError: it failed, was cancelled, is paused or doesn't respond.
-            ServiceError: Azure doesn't tell of it.
-        """
-        with control.job_goes_on(self.job):
-            job = waiting.rested(
-                self._look, f"job {self.job}", told=lambda one: waiting.text(one.status), ended=control.JOB_ENDED
-            )
-        if (ended := waiting.text(job.status)) != "Completed":
-            raise DeploymentError(f"the job {self.job!r} is {ended}", hint=f"aml-spark job logs {self.job}")
-        return self
-
-    def download(self, target: str | os.PathLike[str]) -> Path:
-        """Fetch the predictions: as Azure writes them, without a header, the name of each row's file at the end.
-
-        Args:
-            target: the file to write, or a folder that is there.
-
-        Raises:
-            DataLakeError: they can't be read.
-        """
-        return files.download(datalake.find(self.output), target)
-
-    def cancel(self) -> None:
-        """End the job before its time.
-
-        Raises:
-            ServiceError: Azure refuses it.
-        """
-        with control.own_words(f"cancel the job {self.job!r}"):
-            self._client.jobs.begin_cancel(self.job)
-
-    def _look(self) -> Job:
-        with control.own_words(f"look at the job {self.job!r}"):
-            found: Job = self._client.jobs.get(self.job)
-            return found
 
 
 def create(
@@ -122,8 +60,6 @@ def create(
         DeploymentError: the deployment is there already, or fails.
         ServiceError: Azure refuses it.
     """
-    from azure.ai.ml.entities import BatchEndpoint
-
     settings = configs.read(config, configs.BATCH)
     configs.check_name(endpoint, "endpoint")
     where, client = workspace or control.configured(), control.client(workspace)
@@ -134,28 +70,55 @@ def create(
             raise ArgumentError(f"the deployment {name!r} has no model", hint="--model models:/<name>/<version>")
         _check_compute(client, settings.get("compute"))
         model = registered.find(model_uri, where)
-    found = _find(client, endpoint)
-    doing, shown = f"create the batch endpoint {endpoint!r}", f"aml-spark endpoint show {endpoint} --batch"
+    shown, deleted = _shown(endpoint), f"aml-spark endpoint delete {endpoint} --batch"
+    with control.goes_on(f"create the batch endpoint {endpoint!r}", shown, deleted=deleted):
+        found = _ensure(client, endpoint, alone=name is None)
+        if name is not None and model is not None:
+            _deploy(client, endpoint, name, model, settings, left=default(found) is None)
+            if not default(found):
+                _make_default(client, endpoint, name)
+    return get(endpoint, workspace=workspace)
+
+
+def _shown(endpoint: str) -> str:
+    return f"aml-spark endpoint show {endpoint} --batch"
+
+
+def _ensure(client: MLClient, endpoint: str, *, alone: bool) -> BatchEndpoint:
+    """The endpoint, made where there is none.
+
+    Args:
+        client: of the workspace.
+        endpoint: its name.
+        alone: whether nothing else is asked for, so that one that is there is an error.
+    """
+    from azure.ai.ml.entities import BatchEndpoint
 
     def look() -> BatchEndpoint | None:
         return _find(client, endpoint)
 
-    left = found is None or default(found) is None or waiting.state(found) in waiting.UNDER_WAY
+    found, doing = look(), f"create the batch endpoint {endpoint!r}"
+    if found is None:
+        begin, wanted = client.batch_endpoints.begin_create_or_update, BatchEndpoint(name=endpoint)
+        return waiting.done(begin, wanted, look, doing=doing, shown=_shown(endpoint))  # type: ignore[no-any-return]
     if waiting.state(found) in waiting.UNDER_WAY:
-        found = waiting.followed(look, doing=doing, shown=shown)
-    elif found is not None and name is None:
-        raise DeploymentError(f"the batch endpoint {endpoint!r} is there already", hint=shown)
-    elif found is None:
-        wanted = BatchEndpoint(name=endpoint)
-        found = waiting.done(client.batch_endpoints.begin_create_or_update, wanted, look, doing=doing, shown=shown)
-    if name is not None and model is not None:
-        _deploy(client, endpoint, name, model, settings, left=left)
-        if not (found and default(found)):
-            found = get(endpoint, workspace=workspace)
-            found.defaults = {"deployment_name": name}
-            doing = f"make {name!r} the default of {endpoint!r}"
-            found = waiting.done(client.batch_endpoints.begin_create_or_update, found, look, doing=doing, shown=shown)
-    return get(endpoint, workspace=workspace)
+        return waiting.followed(look, doing=doing, shown=_shown(endpoint))  # type: ignore[no-any-return]
+    if alone:
+        raise DeploymentError(f"the batch endpoint {endpoint!r} is there already", hint=_shown(endpoint))
+    return found
+
+
+def _make_default(client: MLClient, endpoint: str, name: str) -> None:
+    found = _find(client, endpoint)
+    assert found is not None
+    found.defaults = {"deployment_name": name}
+    waiting.done(
+        client.batch_endpoints.begin_create_or_update,
+        found,
+        lambda: _find(client, endpoint),
+        doing=f"make {name!r} the default of {endpoint!r}",
+        shown=_shown(endpoint),
+    )
 
 
 def invoke(

@@ -97,6 +97,7 @@ class AzureRun(SubmittedRun):
             while (state := self._patient_state()) not in _ENDED and time.monotonic() < last:
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)
+            _logger.info("the job %s is %s", self.job_name, state)
         except BaseException as error:
             _logger.error(
                 "the job %s of the workspace %s may still be running: %s\nHint: aml-spark job cancel %s",
