@@ -31,12 +31,8 @@ def shown(title: str) -> Iterator[Callable[[int, int], None]]:
             last = now
             _logger.info("%s: %d of %d tasks done after %.0f s", title, done, known, now - start)
 
-    try:
+    with _cleared(terminal=terminal):
         yield show
-    finally:
-        if terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 @contextlib.contextmanager
@@ -53,8 +49,15 @@ def waiting(title: str) -> Iterator[Callable[[str], None]]:
             told, last = state.partition(",")[0], time.monotonic()
             _logger.info("%s: %s", title, state)
 
-    try:
+    with _cleared(terminal=terminal):
         yield show
+
+
+@contextlib.contextmanager
+def _cleared(*, terminal: bool) -> Iterator[None]:
+    """Leave nothing of the last line that was shown on a terminal."""
+    try:
+        yield
     finally:
         if terminal:
             sys.stderr.write("\r\x1b[K")
