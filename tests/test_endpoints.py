@@ -565,8 +565,7 @@ def test_a_batch_endpoint_scores_the_files_of_a_folder(client: MLClient, nightly
     ROWS.iloc[:1].to_parquet(tmp_path / "in" / "b.parquet")
     ROWS.iloc[1:].to_json(tmp_path / "in" / "with space.json", orient="records")
     given = Input(type="uri_folder", path=str(tmp_path / "in"))
-    # Named, because the client keeps the name that a call before gave, whatever the endpoint.
-    job = client.batch_endpoints.invoke(nightly, deployment_name="first", input=given, experiment_name="nights")
+    job = client.batch_endpoints.invoke(nightly, input=given, experiment_name="nights")
     assert _ended(client, job.name).status == "Completed"
     assert client.jobs.get(job.name).experiment_name == "nights"
     assert job.name in [each.name for each in client.batch_endpoints.list_jobs(nightly)]
@@ -603,7 +602,7 @@ def test_a_batch_job_scores_a_file_with_any_name(client: MLClient, nightly: str,
 
     ROWS.to_csv(tmp_path / "it's; mine.csv", index=False)
     given = Input(type="uri_file", path=str(tmp_path / "it's; mine.csv"))
-    job = client.batch_endpoints.invoke(nightly, deployment_name="first", input=given)
+    job = client.batch_endpoints.invoke(nightly, input=given)
     assert _ended(client, job.name).status == "Completed"
     client.jobs.download(job.name, download_path=tmp_path / "out", output_name="score")
     told = (tmp_path / "out" / "named-outputs" / "score" / "predictions.csv").read_text()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -165,9 +166,8 @@ def invoke(
             f"output is {output!r}; expected a file on a datastore, azureml://datastores/<name>/paths/…/{_FILE}"
         )
     is_file = bool(posixpath.splitext(source)[1])
-    shown = f"aml-spark endpoint show {endpoint} --batch"
-    with control.own_words(f"invoke the batch endpoint {endpoint!r}", hint=shown), control.job_goes_on(job):
-        # The deployment is named each time: azure-ai-ml keeps its header for later calls that name none.
+    doing = f"invoke the batch endpoint {endpoint!r}"
+    with control.own_words(doing, hint=_shown(endpoint)), control.job_goes_on(job), _named_once():
         started: Any = control.submitted(
             client,
             job,
@@ -180,6 +180,21 @@ def invoke(
             ),
         )
     return BatchRun(client, started.name or job, control.naming(output, workspace))
+
+
+@contextlib.contextmanager
+def _named_once() -> Iterator[None]:
+    """Have a deployment named for this call alone: azure-ai-ml keeps the name for all later calls of the process."""
+    from azure.ai.ml.constants._endpoint import EndpointInvokeFields
+
+    headers, name = EndpointInvokeFields.DEFAULT_HEADER, EndpointInvokeFields.MODEL_DEPLOYMENT
+    before = headers.get(name)
+    try:
+        yield
+    finally:
+        headers.pop(name, None)
+        if before is not None:
+            headers[name] = before
 
 
 def listed(*, workspace: Workspace | None = None) -> list[BatchEndpoint]:
