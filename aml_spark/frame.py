@@ -34,7 +34,8 @@ def selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
         return df
     try:
         selected = df.where(where)
-        selected.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
+        # On Connect a plan is analysed when its schema is asked for; a filter takes over the one that is known already.
+        selected.select("*").schema  # noqa: B018
         return selected
     except (AnalysisException, ParseException) as error:
         raise SchemaError(

@@ -151,6 +151,11 @@ def setting(spark: SparkSession, key: str) -> str | None:
         return None
 
 
+def time_zone(spark: SparkSession) -> str:
+    """The session's time zone; where nobody set one, that of the machine that Spark's driver runs on."""
+    return str(spark.conf.get("spark.sql.session.timeZone"))  # with a default, classic gives that instead of Spark's
+
+
 def cast_type(spark: SparkSession, ddl: str) -> Any:
     """The Spark data type that a DDL string such as `array<double>` names."""
     from pyspark.sql import functions as F

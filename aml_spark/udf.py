@@ -12,7 +12,7 @@ from aml_spark import forms, signature, worker
 from aml_spark.environment import MANAGERS, START_SECONDS, prebuilt, wanted
 from aml_spark.errors import ArgumentError, listed
 from aml_spark.model import PinnedModel, digest, pack, pin
-from aml_spark.session import setting, ship, spark_version
+from aml_spark.session import ship, spark_version, time_zone
 from aml_spark.spark_ml import is_spark_ml
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def make_udf(
         "inputs": None if inputs is None else [tuple(one) for one in inputs],
         "enforced": not getattr(model.metadata.signature, "_is_signature_from_type_hint", False),
         "output": to_arrow_type(returns),
-        "time_zone": setting(spark, "spark.sql.session.timeZone") or "UTC",
+        "time_zone": time_zone(spark),
         "params": signature.checked_params(model, params),
         "model_config": dict(model_config) if model_config else None,
         "extra_env": dict(extra_env) if extra_env else None,

@@ -16,6 +16,7 @@ import pytest
 from models import TRAINING, make_total, register, register_sum
 
 import aml_spark
+from aml_spark import frame
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -240,6 +241,14 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
     with pytest.raises(aml_spark.SchemaError, match="needs the columns 'y'"):
         aml_spark.score(spark, **{**arguments, "source": str(tmp_path / "narrow")})
     assert not Path(target).exists()
+
+
+@pytest.mark.every_kind
+def test_a_wrong_condition_is_refused_before_a_job(spark: SparkSession) -> None:
+    df = spark.range(3)
+    df.schema  # noqa: B018  # on Connect what is known already is handed on
+    with pytest.raises(aml_spark.SchemaError, match="isn't a condition on the columns of 'source'"):
+        frame.selected(df, "no_column > 1", "source")
 
 
 @pytest.mark.every_kind

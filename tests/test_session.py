@@ -37,6 +37,11 @@ def test_the_active_session_is_given_untouched_and_what_it_ignores_is_said(spark
 
 
 @pytest.mark.every_kind
+def test_the_time_zone_is_that_of_spark_where_nobody_set_one(spark: SparkSession) -> None:
+    assert session.time_zone(spark) == spark.sql("SELECT current_timezone()").collect()[0][0]
+
+
+@pytest.mark.every_kind
 def test_the_kind_is_told_from_the_session(spark: SparkSession, kind: str) -> None:
     assert session.is_connect(spark) == (kind == "connect")
 
