@@ -18,8 +18,10 @@ CHANGES := tests/test_changes.py tests/test_feed.py tests/test_backfill.py
 STREAMS := tests/test_kills.py tests/test_stream.py
 LAKE := tests/test_datalake.py tests/test_files.py tests/test_lake.py
 CLOUD := tests/test_control.py tests/test_deployment.py tests/test_endpoints.py tests/test_manage.py
+MONITORING := $(patsubst %,tests/test_%.py,drift drift_tables importance monitor monitor_cli outcomes page performance profile quality \
+    report schedule selection)
 PROJECTS := tests/test_databricks.py tests/test_project.py
-AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_store.py tests/test_trust.py
+AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests/test_trust.py
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)
 ARGUMENTS_changes := --spark local $(CHANGES)
@@ -28,23 +30,24 @@ ARGUMENTS_azure := --spark local $(AZURE)
 ARGUMENTS_lake := --spark local $(LAKE)
 ARGUMENTS_cloud := --spark local $(CLOUD)
 ARGUMENTS_projects := --spark local $(PROJECTS)
-OTHERS := $(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(CLOUD) $(PROJECTS) $(AZURE)
+ARGUMENTS_monitoring := --spark local $(MONITORING)
+OTHERS := $(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(CLOUD) $(PROJECTS) $(MONITORING) $(AZURE)
 ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(OTHERS))
 ARGUMENTS_oldest := $(patsubst %,--ignore %,$(LAKE) $(CLOUD) $(PROJECTS))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-connect tests-scoring tests-documents tests-changes tests-streams tests-lake tests-cloud tests-projects \
-    tests-azure tests-local tests-cluster
+SPARK_TESTS := tests-documents tests-changes tests-scoring tests-connect tests-lake tests-cloud tests-monitoring tests-streams \
+    tests-projects tests-local tests-cluster tests-azure
 
-.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean java jars uv
+.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean browser java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
 
-# Three at a time, for two cores: each by itself leaves one and a half of them idle much of the time.
+# Four at a time, for two cores: three by themselves leave a fifth of them idle.
 test: .venv/ready java
 	$(MAKE) --no-print-directory --jobs 3 lint types jars .venv-oldest/ready .venv-official/ready .azurite/ready
-	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS) oldest
+	$(MAKE) --no-print-directory --jobs 4 $(SPARK_TESTS) oldest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -54,10 +57,11 @@ types: .venv/ready
 	$(BIN)/mypy
 
 tests: jars .venv-official/ready .azurite/ready
-	$(MAKE) --no-print-directory --jobs 3 $(SPARK_TESTS)
+	$(MAKE) --no-print-directory --jobs 4 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in nine, longest first, so that no job outlasts the others by much.
+# is in ten, longest first, so that no job outlasts the others by much.
+tests-monitoring: browser
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
@@ -81,13 +85,14 @@ chaos: .venv/ready java
 pytorch: .venv-pytorch/ready java
 	.venv-pytorch/bin/python -m pytest --spark local tests/test_flavors.py -k torch
 
-bench: .venv/ready .venv-official/ready java
+bench: .venv/ready .venv-official/ready .venv-evidently/ready java
 	set -e; for file in tests/benchmarks/*.py; do $(BIN)/python $$file; done
 
 pins: uv
 	$(COMPILE) pyproject.toml --extra demo --extra azure --extra aml --extra testing --group dev --python-version 3.10 -o requirements/dev.txt
 	$(COMPILE) --group pyproject.toml:oldest --python-version 3.11 -o requirements/oldest.txt
 	$(COMPILE) --group pyproject.toml:official --python-version 3.11 -o requirements/official.txt
+	$(COMPILE) --group pyproject.toml:evidently --python-version 3.11 -o requirements/evidently.txt
 
 .venv/ready: requirements/dev.txt pyproject.toml | uv
 	$(UV) venv --quiet --allow-existing --python '>=3.10,<3.13' .venv
@@ -112,6 +117,11 @@ pins: uv
 	$(INSTALL) --python .venv-official -r requirements/official.txt
 	touch $@
 
+.venv-evidently/ready: requirements/evidently.txt | uv
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv-evidently
+	$(INSTALL) --python .venv-evidently -r requirements/evidently.txt
+	touch $@
+
 # Microsoft's emulator of Azure Storage, where npm is there; its tests are skipped where it isn't.
 .azurite/ready: requirements/azurite/package-lock.json
 	@mkdir -p .azurite && cp requirements/azurite/*.json .azurite
@@ -123,5 +133,9 @@ uv:
 java:
 	@.ci/java
 
+# The report's page is tested in it.
+browser:
+	@.ci/browser
+
 clean:
-	rm -rf .venv .venv-oldest .venv-official .venv-pytorch .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo
+	rm -rf .venv .venv-oldest .venv-official .venv-evidently .venv-pytorch .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AmlSparkError as AmlSparkError,
         ArgumentError as ArgumentError,
         AuthenticationError as AuthenticationError,
+        BreachError as BreachError,
         ConflictError as ConflictError,
         DataLakeError as DataLakeError,
         FeedError as FeedError,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
         WorkspaceError as WorkspaceError,
     )
     from aml_spark.history import ScoredCommit as ScoredCommit, lineage as lineage
+    from aml_spark.monitoring.monitor import monitor as monitor
+    from aml_spark.monitoring.report.report import Report as Report
+    from aml_spark.monitoring.selection import Selection as Selection
     from aml_spark.rejects import read_rejects as read_rejects
     from aml_spark.scoring import backfill as backfill, score as score
     from aml_spark.session import get_spark as get_spark
@@ -40,15 +44,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "AmlSparkError ArgumentError AuthenticationError ConflictError DataLakeError FeedError ModelError "
+    "AmlSparkError ArgumentError AuthenticationError BreachError ConflictError DataLakeError FeedError ModelError "
     "ModelNotFoundError SchemaError ScoringError SessionError TableError TableNotFoundError TargetError WorkspaceError"
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS.split(), "errors"),
     "ModelCopy": "copying",
     "ModelUDF": "udf",
+    "Report": "monitoring.report.report",
     "ScoreResult": "attempt",
     "ScoredCommit": "history",
+    "Selection": "monitoring.selection",
     "Tracking": "tracking",
     "Workspace": "workspace",
     "backfill": "scoring",
@@ -56,6 +62,7 @@ _HOMES = {
     "copy_model": "copying",
     "get_spark": "session",
     "lineage": "history",
+    "monitor": "monitoring.monitor",
     "read_rejects": "rejects",
     "score": "scoring",
     "score_stream": "stream",

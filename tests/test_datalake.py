@@ -390,7 +390,7 @@ def test_the_demo_runs_with_tables_and_artifacts_in_the_lake(tmp_path: Path) -> 
     assert "255,987 flights scored with flight-delay/1" in done.stdout
     assert "and in abfss://lake@amlsparklake.dfs.core.windows.net/demo:" in done.stdout
     assert {place.name for place in tmp_path.iterdir()} == {
-        "aml-spark-emulator", "by_month.png", "mlworkspace", "report.html"
+        "aml-spark-emulator", "mlworkspace", "report.html"
     }  # fmt: skip
     with EmulatorProcess(tmp_path / "aml-spark-emulator") as kept, _service(kept.facts) as service:
         names = [found.name for found in service.get_file_system_client("lake").get_paths("demo")]

@@ -117,6 +117,21 @@ def test_the_notebook_of_projects_and_endpoints_runs_from_its_first_cell_to_its_
     assert names["left"] == []
 
 
+def test_the_notebook_of_monitoring_runs_from_its_first_cell_to_its_last(spark: SparkSession, tmp_path: Path) -> None:
+    names = _run_notebook(tmp_path, name="04_monitoring.ipynb")
+    assert not names["report"].passed
+    assert (tmp_path / "work" / "monitoring.html").exists()
+    # What the text says of the summer.
+    performance = names["performance"].loc["2013-07-01"]
+    assert (
+        performance["expected_accuracy"]
+        > names["report"]
+        .metrics.query("metric == 'accuracy' and window == '2013-07-01' and slice.isna()")["value"]
+        .item()
+        + 0.1
+    )
+
+
 def test_the_notebook_goes_to_another_workspace_by_three_lines(
     spark: SparkSession, tmp_path: Path, azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,8 +166,11 @@ def test_the_demo_runs_again_and_leaves_what_it_promises(spark: SparkSession, de
     assert spark.read.format("delta").load(str(folder / "flights")).count() == 336_776
     predictions = spark.read.format("delta").load(str(folder / "predictions"))
     assert predictions.count() == predictions.select("time_hour", "carrier", "flight").distinct().count() == 255_987
-    assert "data:image/png;base64," in (folder / "report.html").read_text()
-    assert (folder / "by_month.png").read_bytes().startswith(b"\x89PNG")
+    assert "performance" in told  # the model hasn't seen a summer
+    assert re.search(r"^- temp: mean 37\.\d → 63\.\d", told, re.MULTILINE)
+    assert "models:/flight-delay/2" in (folder / "report.html").read_text()
+    drift = spark.read.format("delta").load(str(folder / "drift"))
+    assert drift.select("report_id").distinct().count() == 2
     assert (folder / "mlworkspace" / "mlflow.db").exists()
 
 

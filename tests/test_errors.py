@@ -31,6 +31,7 @@ TREE: dict[str, tuple[type[BaseException], type[BaseException] | None]] = {
     "TargetError": (errors.TableError, None),
     "ConflictError": (errors.TargetError, None),
     "ScoringError": (AmlSparkError, RuntimeError),
+    "BreachError": (AmlSparkError, RuntimeError),
 }
 CLASSES = {
     name: value

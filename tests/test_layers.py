@@ -18,7 +18,7 @@ LAYERS = [
     | {"progress", "spark_ml", "feed", "credential", "datastore", "datalake", "files", "refusals", "control"}
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     {"udf", "ledger", "rejects", "frame", "history", "request", "job", "attempt"},
-    {"scoring", "stream", "copying", "doctor", "project", "deployment", "manage"},
+    {"scoring", "stream", "copying", "doctor", "project", "deployment", "manage", "monitoring"},
     {"cli", "demo", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -48,14 +48,22 @@ SAME_LAYER = {
 }
 WORKER_USERS = {"environment", "forms", "signature", "udf"}
 MOST_LINES = 400
+# In `monitoring` what is said of tables follows from values alone, so it can be tested without Spark.
+MATHS = [FOLDER / "monitoring" / f"{name}.py" for name in ("metric", "profiles/frequencies", "profiles/histogram")]
+MATHS += [FOLDER / "monitoring" / f"{name}.py" for name in ("profiles/profile", "quality/outside", "quality/quality")]
+MATHS += [FOLDER / "monitoring" / "drift" / f"{name}.py" for name in ("bins", "distances", "drift")]
+MATHS += [
+    FOLDER / "monitoring" / "performance" / f"{name}.py"
+    for name in ("curves", "estimation", "measure", "outcome", "performance")
+]
 
 # A folder of modules that belong together counts as one, in one layer.
-FOLDERS = ("cli", "deployment", "manage", "project")
+FOLDERS = ("cli", "deployment", "manage", "monitoring", "project")
 MODULES = sorted(file.stem for file in FOLDER.glob("*.py")) + [name for name in FOLDERS if (FOLDER / name).is_dir()]
 
 
 def _files(module: str) -> list[Path]:
-    return sorted((FOLDER / module).glob("*.py")) if module in FOLDERS else [FOLDER / f"{module}.py"]
+    return sorted((FOLDER / module).rglob("*.py")) if module in FOLDERS else [FOLDER / f"{module}.py"]
 
 
 def _tree(module: str) -> ast.Module:
@@ -128,6 +136,13 @@ def test_what_runs_on_executors_imports_nothing_of_ours(file: Path) -> None:
 def test_the_lowest_layer_imports_the_standard_library_only(module: str) -> None:
     foreign = {name.split(".")[0] for name in _imports(_tree(module))} - sys.stdlib_module_names
     assert foreign <= {"aml_spark"}
+
+
+@pytest.mark.parametrize("file", MATHS, ids=lambda file: file.stem)
+def test_the_maths_of_monitoring_know_numbers_only(file: Path) -> None:
+    imports = list(_imports(ast.parse(file.read_text(encoding="utf-8"))))
+    foreign = {name.split(".")[0] for name in imports} - sys.stdlib_module_names
+    assert foreign <= {"aml_spark", "numpy", "scipy"}
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"java", "session"}))

@@ -1,6 +1,6 @@
 """The command line: arguments in, exit codes and tables out.
 
-Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong.
+Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong, 3 monitoring found a breach.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from aml_spark.cli.datastore import datastore
 from aml_spark.cli.endpoint import endpoint
 from aml_spark.cli.job import job
 from aml_spark.cli.model import model
+from aml_spark.cli.monitor import monitor, monitor_schedule
 from aml_spark.cli.terminal import (
     EMULATOR,
     EMULATOR_FOLDER,
@@ -64,6 +65,8 @@ main.add_command(compute)
 main.add_command(endpoint)
 main.add_command(model)
 main.add_command(job)
+main.add_command(monitor)
+main.add_command(monitor_schedule)
 
 
 @main.command()

@@ -8,6 +8,7 @@ from aml_spark.testing.control.ground import Ground
 from aml_spark.testing.control.inference import inference
 from aml_spark.testing.control.jobs import Jobs
 from aml_spark.testing.control.runs import history
+from aml_spark.testing.control.schedules import Schedules
 from aml_spark.testing.control.workspaces import workspaces
 
 
@@ -20,6 +21,7 @@ class ControlPlane:
 
     def __init__(self, ground: Ground) -> None:
         self.ground, self._jobs = ground, Jobs(ground)
+        self._schedules = Schedules(ground.folder, ground.arm_id, ground.operations, ground.storage)
 
     def routes(self) -> list[flask.Blueprint]:
         """All its kinds of resources."""
@@ -33,6 +35,7 @@ class ControlPlane:
             ground.data.routes(),
             ground.codes.routes(),
             self._jobs.routes(),
+            self._schedules.routes(),
             history(ground, self._jobs),
             *inference(ground, self._jobs),
         ]

@@ -1,0 +1,1 @@
+"""Whether columns of a target are distributed as the baseline's."""

@@ -1,0 +1,96 @@
+"""A value of one metric, and the threshold that it is held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal
+
+from aml_spark.errors import ArgumentError, did_you_mean, listed
+
+Signal = Literal["drift", "quality", "performance"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A value of one metric.
+
+    Args:
+        signal: what it tells of.
+        metric: its name, as Azure Machine Learning spells it where it has it.
+        value: NaN where it can't be told; `note` says why.
+        column: of which column; None for a whole table's.
+        threshold: what the value is held against; None where it is only shown.
+        breached: whether it fails.
+        slice: value of the column that `by=` names; None for all rows.
+        window: start of the time window, ISO 8601; None for all time.
+        bound: how far the value may lie from that of all rows one by one; 0 where it is exact.
+        note: what one should know to read it.
+    """
+
+    signal: Signal
+    metric: str
+    value: float
+    column: str | None = None
+    threshold: float | None = None
+    breached: bool = False
+    slice: str | None = None
+    window: str | None = None
+    bound: float = 0.0
+    note: str | None = None
+
+
+class Thresholds:
+    """What values are held against.
+
+    Args:
+        given: by metric a number for all columns, by column a mapping of metric to number; None shows a value without
+            holding it against anything.
+        defaults: by metric; what is not given.
+        whole: metrics that only a whole table has, so no column has a threshold of its own for them.
+
+    Raises:
+        ArgumentError: a metric that there isn't, or that no column has; or what isn't a number.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, float | Mapping[str, float | None] | None] | None,
+        defaults: Mapping[str, float | None],
+        whole: Collection[str] = (),
+    ) -> None:
+        self._defaults = dict(defaults)
+        self._columns: dict[str, dict[str, float | None]] = {}
+        for name, value in (given or {}).items():
+            if isinstance(value, Mapping):
+                if metric := next((one for one in value if one in whole), None):
+                    raise ArgumentError(
+                        f"thresholds names {metric!r} for {name!r}, but it is a metric of the whole table, not of a "
+                        "column; expected it beside the columns",
+                        hint=f"thresholds={{{metric!r}: {value[metric]!r}, …}}",
+                    )
+                self._columns[name] = {metric: self._checked(metric, one) for metric, one in value.items()}
+            else:
+                self._defaults[name] = self._checked(name, value)
+
+    def _checked(self, metric: str, value: float | None) -> float | None:
+        if metric not in self._defaults:
+            raise ArgumentError(
+                f"thresholds names {metric!r}, which is no metric; expected one of {listed(self._defaults, most=60)}",
+                hint=did_you_mean(metric, self._defaults),
+            )
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value)):
+            raise ArgumentError(f"the threshold of {metric!r} is {value!r}; expected a number, or None for none")
+        return None if value is None else float(value)
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that have thresholds of their own."""
+        return set(self._columns)
+
+    def of(self, metric: str, column: str | None = None) -> float | None:
+        """The threshold of a metric, for a column; None where there is none."""
+        own = self._columns.get(column or "", {})
+        return own[metric] if metric in own else self._defaults.get(metric)

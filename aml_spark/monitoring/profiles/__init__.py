@@ -1,0 +1,1 @@
+"""What is known of tables: read by Spark, put together, kept."""

@@ -1,0 +1,198 @@
+"""Which columns a DataFrame has, nested ones too, how each is read, and what its rows are grouped by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
+
+from aml_spark.errors import SchemaError, did_you_mean, listed
+from aml_spark.monitoring.profiles.profile import Kind
+from aml_spark.table import quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column as Expression, DataFrame
+    from pyspark.sql.types import DataType, StructType
+
+MOST_SLICES = 20
+"""Values of the slice column that have a profile of their own."""
+OTHER, MISSING = "(other)", "(missing)"
+"""Names of the slice of all other values, and of rows without a value."""
+MOST_CHARACTERS = 256
+"""Longer texts are counted by their beginning, which ends in an ellipsis then."""
+WINDOWS = ("hour", "day", "week", "month", "quarter", "year")
+"""What a time window may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A column, or what is nested in one, and how it is read."""
+
+    name: str
+    type: str
+    kind: Kind
+    value: Expression
+    number: Expression | None = None
+    text: Expression | None = None
+    note: str | None = None
+
+
+def places_of(schema: StructType) -> Iterator[tuple[str, tuple[str, ...], DataType]]:
+    """All columns and the fields in their structs: the name, the path to it, and the type; structs come first.
+
+    Dots stand between the parts of a nested one's name. Beside a column that has this very name the parts are in
+    backticks.
+    """
+    tops = set(schema.names)
+
+    def nested(path: tuple[str, ...], kind: Any) -> Iterator[tuple[str, tuple[str, ...], DataType]]:
+        name = ".".join(path)
+        yield ".".join(map(quoted, path)) if len(path) > 1 and name in tops else name, path, kind
+        if kind.typeName() == "struct":
+            for field in kind.fields:
+                yield from nested((*path, field.name), field.dataType)
+
+    for top in schema.fields:
+        yield from nested((top.name,), top.dataType)
+
+
+def leaves_of(df: DataFrame, names: Sequence[str] | None = None) -> Iterator[Field]:
+    """All columns, structs taken apart.
+
+    Args:
+        df: which columns there are.
+        names: how they are called where they are read, such as a DataFrame whose columns were renamed; None for `df`.
+
+    Raises:
+        SchemaError: two columns of the same name.
+    """
+    from pyspark.sql import functions as F
+
+    if twice := sorted({name for name in df.columns if df.columns.count(name) > 1}):
+        raise SchemaError(f"there is more than one column of the name {twice[0]!r}; rename all but one")
+
+    own = dict(zip(df.columns, names or map(quoted, df.columns), strict=True))
+    for name, (top, *inner), kind in places_of(df.schema):
+        if kind.typeName() != "struct":
+            value = reduce(lambda struct, field: struct.getField(field), inner, F.col(own[top]))
+            yield _field(name, kind, value)
+
+
+def _field(name: str, kind: Any, value: Expression) -> Field:
+    from pyspark.sql import functions as F
+
+    make = partial(Field, name=name, type=kind.simpleString(), value=value)
+    match kind.typeName():
+        case "byte" | "short" | "integer" | "long" | "float" | "double" | "decimal":
+            return make(kind="numeric", number=value.cast("double"))
+        case "boolean":
+            return make(kind="boolean", text=value.cast("string"))
+        case "string" | "char" | "varchar":
+            return make(kind="text", number=F.length(value).cast("double"), text=_text(value))
+        case "date":
+            return make(kind="time", number=F.unix_date(value) * F.lit(86400.0))
+        case "timestamp":
+            return make(kind="time", number=F.unix_micros(value) / F.lit(1e6))
+        case "timestamp_ntz":
+            day = F.unix_date(value.cast("date")) * F.lit(86400.0)
+            second = F.date_format(value, "s.SSSSSS").cast("double")
+            return make(kind="time", number=day + F.hour(value) * 3600 + F.minute(value) * 60 + second)
+        case "array" if _is_number(kind.elementType):
+            value = value.cast("array<double>")
+            squares = F.aggregate(
+                value, F.lit(0.0), lambda sum_, one: sum_ + F.coalesce(one * one, F.lit(float("nan")))
+            )
+            return make(value=value, kind="embedding", number=F.sqrt(squares))
+        case other:
+            note = f"columns of type {other} aren't supported"
+            return make(kind="unsupported", number=F.when(value.isNotNull(), F.lit(0.0)), note=note)
+
+
+def _is_number(kind: Any) -> bool:
+    return kind.typeName() in ("byte", "short", "integer", "long", "float", "double", "decimal")
+
+
+def _text(value: Expression) -> Expression:
+    from pyspark.sql import functions as F
+
+    text = value.cast("string")
+    cut = F.concat(F.substring(text, 1, MOST_CHARACTERS - 1), F.lit("…"))
+    return F.when(F.length(text) > MOST_CHARACTERS, cut).otherwise(text)
+
+
+def chosen(leaves: Sequence[Field], columns: Sequence[str] | None) -> list[Field]:
+    """Those that are named, for a struct's name all in it; all of them where none are.
+
+    Raises:
+        SchemaError: there is no such column.
+    """
+    if columns is None:
+        return list(leaves)
+    chosen: dict[str, Field] = {}
+    for name in columns:
+        found = [leaf for leaf in leaves if leaf.name == name] or [
+            leaf for leaf in leaves if leaf.name.startswith((f"{name}.", f"{quoted(name)}."))
+        ]
+        chosen |= {leaf.name: leaf for leaf in found or [named(leaves, name, "columns")]}
+    return list(chosen.values())
+
+
+def named(leaves: Sequence[Field], name: str, argument: str) -> Field:
+    """The one of a name, which an argument gave.
+
+    Raises:
+        SchemaError: there is no such column.
+    """
+    names = [leaf.name for leaf in leaves]
+    if name not in names:
+        raise SchemaError(
+            f"{argument} names {name!r}, which isn't there; expected one of {listed(names)}",
+            hint=did_you_mean(name, names),
+        )
+    return leaves[names.index(name)]
+
+
+# Groups
+
+
+def slices_of(base: DataFrame, field: Field) -> list[str]:
+    """The values of a column that have a slice of their own, the most frequent first: `MOST_SLICES` of them."""
+    text = _slice_text(field)
+    counted = base.select(text.alias("value")).where("value IS NOT NULL").groupBy("value").count()
+    return [row["value"] for row in counted.orderBy(counted["count"].desc(), "value").limit(MOST_SLICES).collect()]
+
+
+def slice_of(field: Field, slices: Sequence[str]) -> Expression:
+    """The slice of a row, where these values have one of their own."""
+    from pyspark.sql import functions as F
+
+    text = _slice_text(field)
+    own = text.isin(list(slices)) if slices else F.lit(False)
+    return F.when(text.isNull(), MISSING).when(own, text).otherwise(OTHER)
+
+
+def _slice_text(field: Field) -> Expression:
+    """The value that a row's slice goes by.
+
+    Raises:
+        SchemaError: the column is of a type that can't be grouped by.
+    """
+    if field.kind in ("embedding", "unsupported"):
+        raise SchemaError(f"by names {field.name!r} of type {field.type}; expected texts, numbers, booleans or dates")
+    return _text(field.value)
+
+
+def window_of(field: Field, unit: str) -> Expression:
+    """The window of a row."""
+    from pyspark.sql import functions as F
+
+    if field.kind != "time":
+        raise SchemaError(
+            f"time_column names {field.name!r} of type {field.type}; expected a date or timestamp",
+            hint="to_timestamp() makes one of a text",
+        )
+    form = "yyyy-MM-dd" if unit != "hour" else "yyyy-MM-dd'T'HH:mm:ss"
+    if unit == "hour" and field.type != "timestamp_ntz":
+        form += "xxx"
+    return F.coalesce(F.date_format(F.date_trunc(unit, field.value), form), F.lit(MISSING))

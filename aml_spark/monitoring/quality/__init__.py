@@ -1,0 +1,1 @@
+"""Whether columns and rows are as they should be."""

@@ -1,0 +1,1 @@
+"""What was found: a value, and the ways to show, keep and tell it."""

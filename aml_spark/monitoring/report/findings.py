@@ -1,0 +1,273 @@
+"""What breached, in words: one line a column, the worst first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING
+
+from aml_spark.monitoring.metric import Metric
+from aml_spark.monitoring.performance.performance import HIGHER_IS_BETTER
+from aml_spark.monitoring.profiles.frequencies import Frequencies
+
+if TYPE_CHECKING:
+    from aml_spark.monitoring.profiles.profile import Column
+    from aml_spark.monitoring.report.report import Report
+
+P_VALUES = ("two_sample_kolmogorov_smirnov_test", "pearsons_chi_squared_test")
+_WORST = 100.0
+_NAMED = 3  # metrics, windows or slices that a line names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What breached of one column, of the predictions, or of one check of the whole table.
+
+    Args:
+        column: its name; None for predictions and the whole table.
+        what: how it begins, where it has no column: `performance`, or nothing.
+        metrics: those that breached in all rows, the worst first; where none did, those of slices and windows.
+        slices: values of the `by=` column in whose rows something breached.
+        windows: those in which something breached, and how many there are.
+        changed: what one sees in the data, such as `mean 61.2 → 78.4`.
+        told: the same without any value of a row, for messages that leave the report.
+        severity: what findings are ordered by.
+    """
+
+    column: str | None
+    what: str | None
+    metrics: tuple[Metric, ...]
+    slices: tuple[str, ...] = ()
+    windows: tuple[tuple[str, ...], int] = ((), 0)
+    changed: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    severity: float = 0.0
+
+    def line(self, *, values: bool = True) -> str:
+        """One line of text; without `values` no category, no slice, no least and no greatest number stands in it."""
+        compared = [comparison(metric) for metric in self.metrics[:_NAMED]]
+        if len(self.metrics) > _NAMED:
+            compared.append(f"{len(self.metrics) - _NAMED} more")
+        text, changed = ", ".join(compared), ", ".join(self.changed if values else self.told)
+        text = f"{changed} ({text})" if changed else text
+        if name := self.column if self.column is not None else self.what:
+            text = f"{name}: {text}"
+        named, known = self.windows
+        where = [f"{len(named)} of {_counted(known, 'window')}"] if named else []
+        if self.slices:
+            what = "slice" if len(self.slices) == 1 else "slices"
+            where.append(f"{what} {_some(self.slices)}" if values else _counted(len(self.slices), "slice"))
+        return f"{text}; in {' and in '.join(where)}" if where else text
+
+
+def findings(report: Report) -> list[Finding]:
+    """What breached, worst first.
+
+    The whole table's metrics come before the columns', as they tell of what a model's users get. A metric weighs as
+    many times as its value passes its threshold, a hundred at most; a p-value weighs one, as it says that a column
+    changed and not how much. Where importance is known, it is multiplied with the column's share of the greatest; what
+    isn't among the model's inputs, such as its prediction, keeps its weight.
+    """
+    groups: dict[tuple[str | None, str | None], list[Metric]] = {}
+    for metric in report.metrics_found:
+        if metric.breached:
+            whole = "performance" if metric.signal == "performance" else metric.metric
+            groups.setdefault((metric.column, whole if metric.column is None else None), []).append(metric)
+    windows = len({metric.window for metric in report.metrics_found if metric.window is not None})
+    found = [_finding(report, column, what, metrics, windows) for (column, what), metrics in groups.items()]
+    return sorted(found, key=lambda one: (one.column is not None, one.what is None, -one.severity))
+
+
+def verdict(report: Report) -> str:
+    """The report in one sentence."""
+    found = findings(report)
+    columns = [one.column for one in found if one.column is not None]
+    checks = sum(one.column is None and one.what is None for one in found)
+    known = len(report.columns)
+    if not any(metric.threshold is not None or metric.breached for metric in report.metrics_found):
+        return f"Nothing was held against a threshold, of {_counted(known, 'column')}"
+    if not found:
+        return f"Passed: nothing breached in {_counted(known, 'column')}"
+    parts = [f"{len(columns)} of {_counted(known, 'column')}"] if columns else []
+    parts += ["performance"] if any(one.what for one in found) else []
+    parts += [_counted(checks, "check") + " of the whole table"] if checks else []
+    return f"{', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]} breached".capitalize()
+
+
+def comparison(metric: Metric) -> str:
+    """A metric's value beside its threshold: `population_stability_index 0.41 > 0.2`."""
+    if metric.metric in ("missing_column", "added_column"):
+        return metric.metric
+    value = shown(metric, metric.value)
+    if metric.threshold is None or math.isnan(metric.value):
+        return metric.metric if math.isnan(metric.value) else f"{metric.metric} {value}"
+    sign = ">" if metric.value > metric.threshold else "<" if metric.value < metric.threshold else "="
+    if metric.metric == "row_count_change" and metric.breached and metric.value < 0:
+        return f"{metric.metric} {value} < −{shown(metric, metric.threshold)}"
+    return f"{metric.metric} {value} {sign} {shown(metric, metric.threshold)}"
+
+
+def shown(metric: Metric, value: float) -> str:
+    """A number of a metric as a person reads it; rates and changes in percent."""
+    return percent(value) if is_share(metric.metric) else number(value)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of rows."""
+    return metric.endswith("_rate") or metric == "row_count_change" or metric.startswith("expectation:")
+
+
+def number(value: float) -> str:
+    """Three digits of a number that count, or all before its point."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e7 or size < 1e-4:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    else:
+        decimals = max(0, 2 - math.floor(math.log10(size)))
+        # Halves go away from zero, as on the page: JavaScript rounds so.
+        text = f"{Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP):,f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text.replace("-", "−")
+
+
+def percent(value: float) -> str:
+    """A share in percent."""
+    text = number(value * 100)
+    return text if text == "–" else f"{text} %"
+
+
+def moment(seconds: float, type_name: str) -> str:
+    """Seconds since 1970 as a date, or as a time in UTC."""
+    try:
+        then = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):  # beyond the year 9999, or not a number
+        return number(seconds)
+    return f"{then:%Y-%m-%d}" if type_name == "date" else f"{then:%Y-%m-%d %H:%M}"
+
+
+def in_time(window: str) -> tuple[bool, str]:
+    """The order of windows; that of rows without a time comes last."""
+    return not window[:1].isdigit(), window
+
+
+def excess(metric: Metric) -> float:
+    """How many times a value passes its threshold; 1 is at the threshold, NaN where there is none."""
+    value, threshold = metric.value, metric.threshold
+    if threshold is None or math.isnan(value):
+        return _WORST if metric.breached else math.nan
+    if metric.metric in P_VALUES:
+        return 1.0 if metric.breached else min(threshold / value, 1.0) if value > 0 else 0.0
+    if metric.metric.removeprefix("expected_") in HIGHER_IS_BETTER and threshold > 0:
+        return min(threshold / value, _WORST) if value > 0 else _WORST
+    if threshold == 0:
+        return 1 + min(abs(value) * 10, _WORST - 1) if metric.breached else 0.0
+    return min(abs(value / threshold), _WORST)
+
+
+def _finding(report: Report, column: str | None, what: str | None, metrics: Sequence[Metric], windows: int) -> Finding:
+    overall = [metric for metric in metrics if metric.slice is None and metric.window is None]
+    worst: dict[str, Metric] = {}
+    for metric in sorted(overall or metrics, key=excess, reverse=True):
+        worst.setdefault(metric.metric, metric)
+    severity = max(excess(metric) for metric in metrics)
+    if column is not None and report.importance:
+        most = max(map(abs, report.importance.values())) or 1.0
+        severity *= abs(report.importance.get(column, most)) / most
+    changed = list(_changes(report, column)) if column is not None else []
+    return Finding(
+        column=column,
+        what=what if what == "performance" else None,
+        metrics=tuple(worst.values()),
+        slices=tuple(dict.fromkeys(metric.slice for metric in metrics if metric.slice is not None)),
+        windows=(tuple(sorted({metric.window for metric in metrics if metric.window is not None})), windows),
+        changed=tuple(text for text, _ in changed),
+        told=tuple(text for text, harmless in changed if harmless),
+        severity=severity,
+    )
+
+
+def _changes(report: Report, name: str) -> Iterator[tuple[str, bool]]:
+    """What changed in a column, and whether that shows no value of a row."""
+    baseline, target = report.baseline.columns.get(name), report.target.columns.get(name)
+    if baseline is None or target is None:
+        if baseline or target:
+            yield f"only in the {'baseline' if baseline else 'target'}", True
+        return
+    if baseline.type != target.type:
+        yield f"type {baseline.type} → {target.type}", True
+    if baseline.kind == target.kind:
+        if baseline.frequencies is not None and target.frequencies is not None:
+            yield from _categories(baseline.frequencies, target.frequencies)
+        elif baseline.kind in ("numeric", "time"):
+            yield from _numbers(baseline, target)
+    before, after = (column.missing / column.rows if column.rows else math.nan for column in (baseline, target))
+    if abs(after - before) >= 0.005 or (before == 0) != (after == 0):
+        yield f"missing {percent(before)} → {percent(after)}", True
+
+
+def _numbers(baseline: Column, target: Column) -> Iterator[tuple[str, bool]]:
+    def told(value: float) -> str:
+        return moment(value, baseline.type) if baseline.kind == "time" else number(value)
+
+    if not (baseline.histogram.total and target.histogram.total):
+        return
+    deviation, before = target.deviation, baseline.deviation
+    if told(baseline.mean) != told(target.mean) and abs(target.mean - baseline.mean) >= 0.05 * before:
+        yield f"mean {told(baseline.mean)} → {told(target.mean)}", True
+    least = max(1.2 * min(deviation, before), 1e-9 * abs(baseline.mean))  # less is what sums are rounded by
+    if baseline.kind == "numeric" and max(deviation, before) > least:
+        yield f"standard deviation {number(before)} → {number(deviation)}", True
+    for end, one, two in (("least", baseline.min, target.min), ("greatest", baseline.max, target.max)):
+        if (two < one) if end == "least" else (two > one):
+            yield f"{end} {told(one)} → {told(two)}", False
+
+
+def _categories(baseline: Frequencies, target: Frequencies) -> Iterator[tuple[str, bool]]:
+    first, second = baseline.total, target.total
+    if not first or not second:
+        return
+    if not baseline.rest:
+        new = [
+            value
+            for value in sorted(target.counts, key=lambda one: -target.counts[one])
+            if value not in baseline.counts
+        ]
+        if new:
+            what = "new category" if len(new) == 1 else "new categories"
+            yield f"{what} {_some([repr(value) for value in new])}", False
+    if not target.rest:
+        gone = [
+            value
+            for value in sorted(baseline.counts, key=lambda one: -baseline.counts[one])
+            if value not in target.counts
+        ]
+        if gone:
+            yield f"no longer {_some([repr(value) for value in gone])}", False
+    shares: Mapping[str, tuple[float, float]] = {
+        value: (baseline.counts[value] / first, target.counts[value] / second)
+        for value in baseline.counts
+        if value in target.counts
+    }
+    if shares:
+        value, (before, after) = max(shares.items(), key=lambda one: abs(one[1][0] - one[1][1]))
+        if abs(before - after) >= 0.02:
+            yield f"{value!r} {percent(before)} → {percent(after)}", False
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,1 @@
+"""`conf/monitor.toml`, and the workspace's own monitors made from it."""
