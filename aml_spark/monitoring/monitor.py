@@ -16,7 +16,7 @@ from aml_spark.monitoring.drift import drift
 from aml_spark.monitoring.metric import Thresholds
 from aml_spark.monitoring.performance import estimation, outcomes, performance
 from aml_spark.monitoring.performance.outcome import Task
-from aml_spark.monitoring.profiles import fields, passes
+from aml_spark.monitoring.profiles import fields
 from aml_spark.monitoring.quality import quality
 from aml_spark.monitoring.report import alerts
 from aml_spark.monitoring.report.alerts import OnBreach
@@ -60,8 +60,8 @@ def monitor(
 ) -> Report:
     """Hold a table against a baseline: whether its data drifted, whether it is sound, whether the model is as good.
 
-    Each column is read once, by Spark's own aggregates. No row comes to the driver, but values of columns do that stand
-    in the report: the most frequent texts, the least and greatest numbers.
+    Spark's tasks count their own rows, and its aggregates put that together. No row comes to the driver, but values of
+    columns do that stand in the report: the most frequent texts, the least and greatest numbers.
 
     Args:
         spark: the session.
@@ -105,8 +105,8 @@ def monitor(
         BreachError: something breached, with `on_breach="raise"`.
     """
     alerts.check(on_breach)
-    if window is not None and window not in passes.WINDOWS:
-        raise ArgumentError(f"window is {window!r}; expected one of {listed(passes.WINDOWS)}")
+    if window is not None and window not in fields.WINDOWS:
+        raise ArgumentError(f"window is {window!r}; expected one of {listed(fields.WINDOWS)}")
     if compat not in (None, "azureml"):
         raise ArgumentError(f"compat is {compat!r}; expected 'azureml', or None for this library's own definitions")
     if compat and (by or window or exact):

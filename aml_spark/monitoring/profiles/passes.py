@@ -15,8 +15,6 @@ from aml_spark.monitoring.profiles import counting
 from aml_spark.monitoring.profiles.counting import MINUS, NAN, NULL, PLUS
 from aml_spark.monitoring.profiles.fields import (
     MISSING,
-    MOST_CHARACTERS,
-    MOST_SLICES,
     OTHER,
     WINDOWS,
     chosen,
@@ -32,9 +30,6 @@ from aml_spark.monitoring.profiles.profile import Centroid, Column, Kind, Profil
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as Expression, DataFrame
-
-__all__ = ["MISSING", "MOST_CHARACTERS", "MOST_SLICES", "OTHER", "WINDOWS", "profiles"]
-
 
 _MAX = "1.7976931348623157E308D"
 # Joining once halves the number of buckets at most, so this many times are never too many: ceil(log2(buckets / most)).
