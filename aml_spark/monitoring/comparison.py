@@ -147,7 +147,7 @@ def _check_windows(asked: Comparison) -> None:
     of = asked.target
     if asked.window is None or of.time_column is None:
         return
-    start = fields.window_of(fields.named(list(fields.leaves_of(of.df)), of.time_column, "time_column"), asked.window)
+    start = fields.window_of(list(fields.leaves_of(of.df)), of.time_column, asked.window)
     if (found := of.df.select(start.alias("window")).distinct().limit(MOST_WINDOWS + 1).count()) > MOST_WINDOWS:
         raise ArgumentError(
             f"window={asked.window!r} makes {found} windows or more of the target; expected {MOST_WINDOWS} at most",
@@ -214,8 +214,8 @@ def _parted(parts: Sequence[Part]) -> _Parts:
         if one.window is not None:
             windows.setdefault(one.window, []).append(one)
 
-    def together(some: Sequence[Part], **place: Any) -> Part:
-        return replace(reduce(lambda one, two: one.merge(two), some), slice=None, window=None, **place)
+    def together(some: Sequence[Part]) -> Part:
+        return replace(reduce(lambda one, two: one.merge(two), some), slice=None, window=None)
 
     return _Parts(
         whole=together(parts),

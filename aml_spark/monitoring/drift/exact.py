@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 from aml_spark.monitoring.drift import distances as measures
 from aml_spark.monitoring.profiles import fields
-from aml_spark.monitoring.profiles.histogram import CODE_AT_ONE, CODE_PER_LOG
 from aml_spark.monitoring.profiles.profile import Column, Profile
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from pyspark.sql import Column as Expression, DataFrame, Row
+    from pyspark.sql import DataFrame, Row
 
 _KNOWN = (
     "c int, b bigint, n0 bigint, m0 bigint, n_all bigint, m_all bigint, n_low bigint, m_low bigint, "
@@ -89,16 +88,6 @@ def distances(
     return measured
 
 
-def _bucket_of(number: Expression, level: int) -> Expression:
-    """The code of a finite number's bucket, as `histogram.joined(code_of(number), level)`."""
-    from pyspark.sql import functions as F
-
-    size = F.abs(number)
-    code = F.floor(F.log(size) * F.lit(CODE_PER_LOG) + F.lit(CODE_AT_ONE)).cast("bigint")
-    joined = F.shiftright(code, level)
-    return F.when(number > 0, joined).when(number < 0, -joined).otherwise(F.lit(0).cast("bigint"))
-
-
 def _is_measured(column: Column) -> bool:
     return column.kind == "numeric" and column.histogram.total > 0
 
@@ -153,7 +142,7 @@ def _numbers(df: DataFrame, names: Sequence[str], levels: Sequence[int], n: int,
     for index, (name, level) in enumerate(zip(names, levels, strict=True)):
         value = fields.named(leaves, name, "the profile").value.cast("double")
         is_number = value.isNotNull() & (F.abs(value) < F.lit(math.inf))  # NaN is greater than infinity
-        entry = F.struct(F.lit(index).alias("c"), _bucket_of(value, level).alias("b"), value.alias("v"))
+        entry = F.struct(F.lit(index).alias("c"), fields.bucket_of(value, level).alias("b"), value.alias("v"))
         entries.append(F.when(is_number, entry))
     rows = df.select(F.explode(F.array(*entries)).alias("e")).where("e IS NOT NULL")
     return rows.select("e.c", "e.b", "e.v", F.lit(n).cast("bigint").alias("n"), F.lit(m).cast("bigint").alias("m"))

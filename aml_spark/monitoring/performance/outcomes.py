@@ -14,14 +14,14 @@ from aml_spark.monitoring.performance.reading import Reading, column, finite, re
 from aml_spark.monitoring.profiles.fields import (
     MISSING,
     OTHER,
-    WINDOWS,
+    bucket_of,
     leaves_of,
     named,
     slice_of,
     slices_of,
     window_of,
 )
-from aml_spark.monitoring.profiles.histogram import CODE_AT_ONE, CODE_PER_LOG, Histogram
+from aml_spark.monitoring.profiles.histogram import Histogram
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,11 +141,8 @@ def _rows(
     nothing, names = F.lit(None).cast("string"), [f"c{place}" for place in range(len(df.columns))]
     if by is None and window is None:
         return df.select(*read, nothing.alias("slice"), nothing.alias("window")), []
-    if window is not None and window not in WINDOWS:
-        raise ArgumentError(f"window is {window!r}; expected one of {listed(WINDOWS)}")
-    if window is not None and time_column is None:
-        raise ArgumentError("window needs time_column", hint='time_column="…", a date or timestamp')
     leaves = list(leaves_of(df, names))
+    start = nothing if window is None else window_of(leaves, time_column, window)
     own = [F.col(table.quoted(of)).alias(name) for of, name in zip(df.columns, names, strict=True)]
     base = df.select(*read, *own)
     value = nothing
@@ -153,7 +150,6 @@ def _rows(
         field = named(leaves, by, "by")
         slices = slices_of(base, field) if slices is None else slices
         value = slice_of(field, slices)
-    start = window_of(named(leaves, time_column, "time_column"), window) if window and time_column else nothing
     return base.select("label", "prediction", value.alias("slice"), start.alias("window")), [
         *(slices or ()),
         OTHER,
@@ -170,15 +166,6 @@ def _groups(df: DataFrame) -> Iterator[tuple[str | None, str | None, pd.DataFram
         parts.setdefault((row["slice"], row["window"]), []).append(tuple(row))
     for (value, window), rows in parts.items():
         yield value, window, pd.DataFrame(rows, columns=df.columns)
-
-
-def _bucket(number: Column, level: int) -> Column:
-    """The code of a finite number's bucket, as `Histogram` has them."""
-    from pyspark.sql import functions as F
-
-    code = F.floor(F.log(F.abs(number)) * CODE_PER_LOG + CODE_AT_ONE)
-    code = F.signum(number).cast("bigint") * F.shiftright(code, level)
-    return F.when(number == 0, F.lit(0).cast("bigint")).otherwise(code)
 
 
 def _bucketed(number: Column) -> list[Column]:
@@ -236,7 +223,7 @@ def _regressions(rows: DataFrame, plan: Reading) -> Iterator[Outcome]:
     sums["percentage"] = off / F.greatest(F.abs("y"), F.lit(_EPSILON))
     counted = F.col("residual").isNotNull()
     keys = [F.col("y").isNull().alias("unlabelled"), F.col("p").isNull().alias("unpredicted")]
-    code = F.when(counted, _bucket(F.col("residual"), plan.level)).alias("code")
+    code = F.when(counted, bucket_of(F.col("residual"), plan.level)).alias("code")
     grouped = numbers.groupBy("slice", "window", *keys, code)
     aggregates = [*_bucketed(F.col("residual")), *_moments(**sums)]
     for value, window, part in _groups(grouped.agg(*aggregates)):
@@ -269,7 +256,7 @@ def _classifications(rows: DataFrame, plan: Reading, decision: float) -> Iterato
     keys = [
         *map(F.col, ("slice", "window", "truth", "guess")),
         found.alias("bin"),
-        _bucket(score, plan.level).alias("code"),
+        bucket_of(score, plan.level).alias("code"),
     ]
     kept = F.least(F.greatest(F.col("own"), F.lit(_EPSILON)), F.lit(1 - _EPSILON))
     sums = {"log_loss": F.when(truth >= 0, -F.log(kept)), "brier": F.when(truth >= 0, F.col("squared"))}
@@ -279,7 +266,7 @@ def _classifications(rows: DataFrame, plan: Reading, decision: float) -> Iterato
     if plan.form == "scores" and len(plan.classes) > 2:
         long = read.select("slice", "window", "truth", F.posexplode("scores").alias("class", "score"))
         positive = F.when(truth >= 0, (truth == F.col("class")).cast("int")).otherwise(_NONE).alias("positive")
-        keys = [*map(F.col, ("slice", "window", "class")), positive, _bucket(score, plan.level).alias("code")]
+        keys = [*map(F.col, ("slice", "window", "class")), positive, bucket_of(score, plan.level).alias("code")]
         counted = long.groupBy(*keys).agg(*_bucketed(score))
         each = {(value, window): part for value, window, part in _groups(counted)}
     for value, window, part in _groups(grouped):

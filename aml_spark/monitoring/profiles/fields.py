@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.errors import SchemaError, did_you_mean, listed
+from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
+from aml_spark.monitoring.profiles.histogram import CODE_AT_ONE, CODE_PER_LOG
 from aml_spark.monitoring.profiles.profile import Kind
 from aml_spark.table import quoted
 
@@ -183,10 +184,25 @@ def _slice_text(field: Field) -> Expression:
     return _text(field.value)
 
 
-def window_of(field: Field, unit: str) -> Expression:
-    """The window of a row."""
+def window_of(leaves: Sequence[Field], time_column: str | None, unit: str) -> Expression:
+    """The window of a row.
+
+    Args:
+        leaves: all columns.
+        time_column: date or timestamp that says when a row is of.
+        unit: one of `WINDOWS`.
+
+    Raises:
+        ArgumentError: it is no unit, or no column is named.
+        SchemaError: the column isn't there, or holds no times.
+    """
     from pyspark.sql import functions as F
 
+    if unit not in WINDOWS:
+        raise ArgumentError(f"window is {unit!r}; expected one of {listed(WINDOWS)}")
+    if time_column is None:
+        raise ArgumentError("window needs time_column", hint='time_column="…", a date or timestamp')
+    field = named(leaves, time_column, "time_column")
     if field.kind != "time":
         raise SchemaError(
             f"time_column names {field.name!r} of type {field.type}; expected a date or timestamp",
@@ -196,3 +212,15 @@ def window_of(field: Field, unit: str) -> Expression:
     if unit == "hour" and field.type != "timestamp_ntz":
         form += "xxx"
     return F.coalesce(F.date_format(F.date_trunc(unit, field.value), form), F.lit(MISSING))
+
+
+# Buckets
+
+
+def bucket_of(number: Expression, level: int) -> Expression:
+    """The code of a finite number's bucket, as `histogram.joined(code_of(number), level)`; null of null."""
+    from pyspark.sql import functions as F
+
+    code = F.floor(F.log(F.abs(number)) * F.lit(CODE_PER_LOG) + F.lit(CODE_AT_ONE)).cast("bigint")
+    joined = F.shiftright(code, level)
+    return F.when(number > 0, joined).when(number < 0, -joined).when(number == 0, F.lit(0).cast("bigint"))

@@ -10,13 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.errors import ArgumentError, listed
 from aml_spark.monitoring.profiles import counting
 from aml_spark.monitoring.profiles.counting import MINUS, NAN, NULL, PLUS
 from aml_spark.monitoring.profiles.fields import (
     MISSING,
     OTHER,
-    WINDOWS,
     chosen,
     leaves_of,
     named,
@@ -93,11 +91,7 @@ def profiles(
         slices = slices_of(base, field) if slices is None else slices
         keys["slice"] = slice_of(field, slices)
     if window is not None:
-        if window not in WINDOWS:
-            raise ArgumentError(f"window is {window!r}; expected one of {listed(WINDOWS)}")
-        if time_column is None:
-            raise ArgumentError("window needs time_column", hint='time_column="…", a date or timestamp')
-        keys["window"] = window_of(named(leaves, time_column, "time_column"), window)
+        keys["window"] = window_of(leaves, time_column, window)
     known: Told = {}
     for part in (
         _numbers(base, keys, {at: field.number for at, field in enumerate(fields) if field.number is not None}),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aml_spark.monitoring.profiles.histogram import Histogram
-from aml_spark.monitoring.profiles.profile import Column, Profile
+from aml_spark.monitoring.profiles.profile import Column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +25,6 @@ class Outside:
     most: int
     chance: int
     note: str = ""
-
-
-def bounds(baseline: Profile) -> dict[str, tuple[float, float]]:
-    """The least and the greatest finite number of each numeric column, by which `rows.checked` counts exactly."""
-    numeric = {name: one for name, one in baseline.columns.items() if one.kind == "numeric" and one.histogram.total}
-    return {name: (one.min, one.max) for name, one in numeric.items()}
 
 
 def known(column: Column) -> Mapping[str, int] | None:
