@@ -13,9 +13,8 @@ export PYTHONDONTWRITEBYTECODE :=
 # Output that tells which of the jobs that run side by side it comes from.
 SAID_BY = 2>&1 | while IFS= read -r line; do printf '%-9s| %s\n' $(1) "$$line"; done
 DOCUMENTS := tests/test_documents.py
-SCORING := tests/test_scoring.py tests/test_servers.py tests/test_environment.py tests/test_flavors.py
+SCORING := $(patsubst %,tests/test_%.py,scoring kills stream servers environment flavors)
 CHANGES := tests/test_changes.py tests/test_feed.py tests/test_backfill.py
-STREAMS := tests/test_kills.py tests/test_stream.py
 LAKE := tests/test_datalake.py tests/test_files.py tests/test_lake.py
 CLOUD := tests/test_control.py tests/test_deployment.py tests/test_endpoints.py tests/test_manage.py
 MONITORING := $(patsubst %,tests/test_%.py,drift drift_tables importance monitor monitor_cli outcomes page performance profile quality \
@@ -25,19 +24,18 @@ AZURE := tests/test_artifacts.py tests/test_calls.py tests/test_copying.py tests
 ARGUMENTS_documents := --spark local $(DOCUMENTS)
 ARGUMENTS_scoring := --spark local $(SCORING)
 ARGUMENTS_changes := --spark local $(CHANGES)
-ARGUMENTS_streams := --spark local $(STREAMS)
 ARGUMENTS_azure := --spark local $(AZURE)
 ARGUMENTS_lake := --spark local $(LAKE)
 ARGUMENTS_cloud := --spark local $(CLOUD)
 ARGUMENTS_projects := --spark local $(PROJECTS)
 ARGUMENTS_monitoring := --spark local $(MONITORING)
-OTHERS := $(DOCUMENTS) $(SCORING) $(CHANGES) $(STREAMS) $(LAKE) $(CLOUD) $(PROJECTS) $(MONITORING) $(AZURE)
+OTHERS := $(DOCUMENTS) $(SCORING) $(CHANGES) $(LAKE) $(CLOUD) $(PROJECTS) $(MONITORING) $(AZURE)
 ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(OTHERS))
 ARGUMENTS_oldest := $(patsubst %,--ignore %,$(LAKE) $(CLOUD) $(PROJECTS))
 ARGUMENTS_cluster := --spark cluster
 ARGUMENTS_connect := --spark connect
-SPARK_TESTS := tests-documents tests-changes tests-scoring tests-connect tests-lake tests-cloud tests-monitoring tests-streams \
-    tests-projects tests-local tests-cluster tests-azure
+SPARK_TESTS := tests-monitoring tests-scoring tests-documents tests-changes tests-connect tests-lake tests-cloud tests-local \
+    tests-projects tests-cluster tests-azure
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean browser java jars uv
 
@@ -60,7 +58,7 @@ tests: jars .venv-official/ready .azurite/ready
 	$(MAKE) --no-print-directory --jobs 4 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
-# is in ten, longest first, so that no job outlasts the others by much.
+# is in nine, longest first, so that no job outlasts the others by much.
 tests-monitoring: browser
 $(SPARK_TESTS): tests-%: .venv/ready java
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
+import pyarrow as pa
+import tables
+from deltalake import DeltaTable
 from models import TRAINING, register
+from tables import FEED
 
 import aml_spark
 
@@ -33,7 +37,6 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["scoring_job", "mlflow.pyfunc", "pandas", "pyspark.sql.connect.session", "aml_spark.scoring"]
 )
-FEED = {"delta.enableChangeDataFeed": "true"}
 
 
 class Flow:
@@ -43,6 +46,11 @@ class Flow:
         self.spark, self.source, self.target = spark, str(folder / "source"), str(folder / "target")
 
     def make(self, rows: int = 20, properties: dict[str, str] = FEED, layout: str = "") -> None:
+        if layout == "" and properties in (FEED, {}) and "://" not in self.source:
+            numbers = range(rows)
+            columns = {"id": numbers, "x": [float(n) for n in numbers], "y": [float(n % 7) for n in numbers]}
+            tables.write(self.source, columns, properties=properties)
+            return
         later = {name: value for name, value in properties.items() if "columnMapping" in name}  # not while it is made
         first = {"purpose": "tests", **{name: value for name, value in properties.items() if name not in later}}
         told = ", ".join(f"'{name}' = '{value}'" for name, value in first.items())
@@ -50,7 +58,6 @@ class Flow:
             f"CREATE TABLE SOURCE USING delta {layout} TBLPROPERTIES ({told}) "
             f"AS SELECT id, double(id) x, double(id % 7) y FROM range(0, {rows}, 1, 1)"
         )
-
         if later:
             later |= {"delta.minReaderVersion": "2", "delta.minWriterVersion": "5"}  # which Delta 3.2 wants to be told
             told = ", ".join(f"'{name}' = '{value}'" for name, value in later.items())
@@ -61,18 +68,30 @@ class Flow:
             named = statement.replace("SOURCE", f"delta.`{self.source}`").replace("TARGET", f"delta.`{self.target}`")
             self.spark.sql(named).collect()
 
+    def insert(self, *rows: Sequence[Any]) -> None:
+        tables.insert(self.source, *rows)
+
+    def update(self, where: str, **values: str) -> None:
+        tables.update(self.source, where, **values)
+
+    def delete(self, where: str) -> None:
+        tables.delete(self.source, where)
+
     def score(self, model: str, **more: Any) -> aml_spark.ScoreResult:
         given: dict[str, Any] = {"model": model, "source": self.source, "target": self.target, "key": ["id"], **more}
         return aml_spark.score(self.spark, mode="changes", **given)
 
     def rows(self, columns: str = "id, x, y, prediction") -> list[Any]:
-        found = self.spark.sql(f"SELECT {columns} FROM delta.`{self.target}`").collect()
-        return sorted((tuple(row) for row in found), key=str)
+        return self._select(self.target, columns, "true")
 
     def expected(self, constant: float = 0.0, where: str = "true") -> list[Any]:
-        found = self.spark.sql(
-            f"SELECT id, x, y, x + y + {constant} FROM delta.`{self.source}` WHERE {where}"
-        ).collect()
+        return self._select(self.source, f"id, x, y, x + y + {constant}", where)
+
+    def _select(self, path: str, columns: str, where: str) -> list[Any]:
+        if tables.is_plain(path):
+            found: Sequence[Any] = tables.rows(path, columns, where)
+        else:
+            found = self.spark.sql(f"SELECT {columns} FROM delta.`{path}` WHERE {where}").collect()
         return sorted((tuple(row) for row in found), key=str)
 
     def commits(self) -> int:
@@ -157,14 +176,14 @@ class Jobs:
 
     def change(self) -> None:
         """One row of the source updated, one deleted, one inserted, whose x is negative where it may be."""
-        number = self.flow.spark.sql(f"SELECT max(id) FROM delta.`{self.flow.source}`").collect()[0][0]
+        ((number,),) = tables.rows(self.flow.source, "max(id)")
         bad = -1 if self.on_error == "quarantine" else 1
-        self.flow.sql(
-            f"MERGE INTO SOURCE t USING (SELECT explode(array({number} % 5, {number} - 3, {number} + 1)) id) s "
-            f"ON t.id = s.id WHEN MATCHED AND t.id = {number} - 3 THEN DELETE "
-            "WHEN MATCHED THEN UPDATE SET x = x + 1 "
-            f"WHEN NOT MATCHED THEN INSERT (id, x, y) VALUES (s.id, IF(s.id = {number} + 1, {bad}, s.id), 1)"
-        )
+        keys = pa.table({"id": [number % 5, number - 3, number + 1]})
+        merge = DeltaTable(self.flow.source).merge(keys, "t.id = s.id", source_alias="s", target_alias="t")
+        merge = merge.when_matched_delete(f"s.id = {number - 3}").when_matched_update({"x": "t.x + 1"})
+        merge.when_not_matched_insert(
+            {"id": "s.id", "x": f"CASE WHEN s.id = {number + 1} THEN {bad} ELSE s.id END", "y": "1"}
+        ).execute()
 
     @contextlib.contextmanager
     def process(
@@ -225,13 +244,9 @@ class Jobs:
 
     def check(self) -> None:
         """The target is what scoring the whole would make it, and MLflow knows of it."""
-        flow, right = self.flow, f"IF(x < 0, null, x + y + {0.5 * (self.version - 1)})"
-        found = flow.spark.sql(
-            f"SELECT 'right' side, id, x, y, {right} prediction, '{self.version}' version FROM delta.`{flow.source}` "
-            f"UNION ALL SELECT 'got', id, x, y, prediction, model_version FROM delta.`{flow.target}`"
-        ).collect()
-        rows = sorted((tuple(row)[1:] for row in found if row["side"] == "right"), key=str)
-        assert sorted((tuple(row)[1:] for row in found if row["side"] == "got"), key=str) == rows
+        flow, right = self.flow, f"CASE WHEN x >= 0 THEN x + y + {0.5 * (self.version - 1)} END"
+        rows = sorted(tables.rows(flow.source, f"id, x, y, {right}, '{self.version}'"), key=str)
+        assert sorted(tables.rows(flow.target, "id, x, y, prediction, model_version"), key=str) == rows
         if bad := {row[0] for row in rows if row[1] < 0}:
             found = aml_spark.read_rejects(flow.spark, flow.target).select("id", "target_version").collect()
             assert len(set(found)) == len(found)

@@ -33,10 +33,11 @@ def test_rows_that_an_older_model_scored_are_scored_again_once(flow: Flow) -> No
     given: dict[str, Any] = {"where": "x < 1000", "on_model_change": "keep", "columns": ["x", "y"]}
     flow.score(f"models:/backfilled/{register_sum('backfilled')}", **given)
     model = f"models:/backfilled/{register_sum('backfilled', 0.5)}"
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3", "UPDATE SOURCE SET x = 5000 WHERE id = 19")
+    flow.update("id < 3", x="x + 1")
+    flow.update("id = 19", x="5000")
     flow.score(model, **given)
     assert _versions(flow) == {"1": {*range(3, 19)}, "2": {0, 1, 2}}
-    flow.sql("DELETE FROM SOURCE WHERE id = 5")  # which the backfill doesn't see: the target isn't there yet
+    flow.delete("id = 5")  # which the backfill doesn't see: the target isn't there yet
     done = aml_spark.backfill(flow.spark, target=flow.target, where="id BETWEEN 2 AND 9 OR id = 19")
     assert (done.scope, done.rows, done.source_version, done.model_version) == ("backfill", 8, 2, "2")
     assert _versions(flow) == {"1": {*range(10, 19)}, "2": {*range(10)}}
@@ -55,8 +56,9 @@ def test_rows_that_changed_since_a_version_and_another_model(flow: Flow) -> None
     flow.make()
     first = f"models:/since/{register_sum('since')}"
     flow.score(first)
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3", "DELETE FROM SOURCE WHERE id = 1")
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 10")
+    flow.update("id < 3", x="x + 1")
+    flow.delete("id = 1")
+    flow.update("id = 10", x="x + 1")
     flow.score(first)
     second = f"models:/since/{register_sum('since', 0.5)}"
     done = aml_spark.backfill(flow.spark, target=flow.target, model=second, from_version=2)
@@ -78,7 +80,7 @@ def test_a_source_without_feed_and_with_keys_that_are_none(flow: Flow) -> None:
         aml_spark.backfill(flow.spark, target=flow.target, where="id = 1")
     flow.score(model, on_missing_feed="diff")
     assert aml_spark.backfill(flow.spark, target=flow.target, where="id = 1").rows == 1
-    flow.sql("INSERT INTO SOURCE VALUES (1, 100, 1)")
+    flow.insert((1, 100, 1))
     given = {"model": model, "source": flow.source, "target": flow.target, "key": ["id"]}
     aml_spark.score(flow.spark, **given, overwrite=True)  # asks no key whether it is one
     with pytest.raises(aml_spark.SchemaError, match="doesn't identify a row"):

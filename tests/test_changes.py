@@ -65,7 +65,7 @@ def test_others_of_the_session_write_while_a_merge_is_on(
     model = f"models:/beside/{register_sum('beside')}"
     flow.make()
     flow.score(model)
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 5")
+    flow.update("id < 5", x="x + 1")
     other, ended, written = str(tmp_path / "other"), threading.Event(), [0]
 
     def write() -> None:
@@ -94,9 +94,10 @@ def test_a_source_that_only_grows_needs_no_key(flow: Flow) -> None:
     model = f"models:/grows/{register_sum('grows')}"
     flow.make()
     flow.score(model, key=None)
-    flow.sql("INSERT INTO SOURCE VALUES (60, 1, 1), (60, 2, 2)", "OPTIMIZE SOURCE")
+    flow.insert((60, 1, 1), (60, 2, 2))
+    flow.sql("OPTIMIZE SOURCE")
     assert (flow.score(model, key=None).rows, flow.rows()) == (2, flow.expected())
-    flow.sql("DELETE FROM SOURCE WHERE x = 1")
+    flow.delete("x = 1")
     before = flow.rows()
     with pytest.raises(aml_spark.FeedError, match="updated or deleted, which can't be followed without a key"):
         flow.score(model, key=None)
@@ -109,14 +110,15 @@ def test_a_source_that_only_grows_needs_no_key(flow: Flow) -> None:
 def test_a_key_that_stands_twice_is_an_error_and_nothing_is_written(flow: Flow) -> None:
     model = f"models:/twice/{register_sum('twice')}"
     flow.make()
-    flow.sql("INSERT INTO SOURCE VALUES (3, 1, 1)")
+    flow.insert((3, 1, 1))
     with pytest.raises(aml_spark.SchemaError, match=r"key=\['id'\] doesn't identify a row"):
         flow.score(model)
     assert not Path(flow.target).exists()
-    flow.sql("DELETE FROM SOURCE WHERE id = 3 AND x = 1")
+    flow.delete("id = 3 AND x = 1")
     flow.score(model)
     # One more beside a row of before, of which one goes: which of the two did can't be told.
-    flow.sql("INSERT INTO SOURCE VALUES (5, 90, 1)", "DELETE FROM SOURCE WHERE id = 5 AND x < 90")
+    flow.insert((5, 90, 1))
+    flow.delete("id = 5 AND x < 90")
     with pytest.raises(aml_spark.SchemaError, match="or did in one of the versions") as caught:
         flow.score(model)
     assert "force=True" in str(caught.value.hint)
@@ -137,7 +139,7 @@ def test_another_model_rescores_all_or_the_changes_only(flow: Flow) -> None:
     mlflow.MlflowClient().delete_model_version_tag("models", "2", next(iter(told)))
     assert flow.score("models:/models/2", on_model_change="keep").skipped
     assert mlflow.MlflowClient().get_model_version("models", "2").tags == {}, "it has scored no row that is there"
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3")
+    flow.update("id < 3", x="x + 1")
     kept = flow.score("models:/models/2", on_model_change="keep")
     assert (kept.scope, kept.rows, kept.model_version) == ("changes", 3, "2")
     assert flow.rows("id, model_version") == sorted(((i, "2" if i < 3 else "1") for i in range(20)), key=str)
@@ -150,7 +152,7 @@ def test_what_others_do_to_the_target_is_put_right(flow: Flow) -> None:
     model = f"models:/others/{register_sum('others')}"
     flow.make()
     flow.score(model)
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 19")
+    flow.update("id = 19", x="x + 1")
     flow.score(model)
     files = set(Path(flow.target).glob("*.parquet"))
     flow.spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
@@ -158,11 +160,11 @@ def test_what_others_do_to_the_target_is_put_right(flow: Flow) -> None:
     flow.spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
     assert not files <= set(Path(flow.target).glob("*.parquet"))
     assert flow.score(model).skipped
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3")
+    flow.update("id < 3", x="x + 1")
     second = flow.score(model)
     assert second.scope == "changes"
     flow.sql("UPDATE TARGET SET note = 'mine' WHERE id = 1", "DELETE FROM TARGET WHERE id = 9")
-    flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 4")
+    flow.update("id = 4", x="x + 1")
     again = flow.score(model)
     assert (again.scope, again.reason) == ("all", "'DELETE', 'UPDATE' changed the target's rows")
     assert flow.rows() == flow.expected()
@@ -202,8 +204,9 @@ def test_a_feed_that_is_gone_is_made_up_for_as_wished(flow: Flow) -> None:
     flow.score(model, on_missing_feed="diff")
     flow.sql(str(caught.value.hint).split(";")[0])
     for choice, scope in (("diff", "changes"), ("rescore", "all")):
-        flow.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3", "INSERT INTO SOURCE VALUES (null, 2, 2)")
-        flow.sql("DELETE FROM SOURCE WHERE id = 10" if choice == "diff" else "DELETE FROM SOURCE WHERE id IS NULL")
+        flow.update("id < 3", x="x + 1")
+        flow.insert((None, 2, 2))
+        flow.delete("id = 10" if choice == "diff" else "id IS NULL")
         shutil.rmtree(Path(flow.source, "_change_data"))  # as VACUUM does after its seven days
         before = flow.rows()
         with pytest.raises(aml_spark.FeedError, match=r"up to version \d+ can't be read"):
@@ -262,7 +265,8 @@ def test_rejected_rows_of_changes_are_read_beside_earlier_ones(flow: Flow) -> No
     model = f"models:/rejected/{register_sum('rejected')}"
     flow.make()
     flow.score(model, on_error="quarantine")
-    flow.sql("INSERT INTO SOURCE VALUES (70, -1, 1), (71, 1, 1)", "UPDATE SOURCE SET x = -2 WHERE id = 1")
+    flow.insert((70, -1, 1), (71, 1, 1))
+    flow.update("id = 1", x="-2")
     result = flow.score(model, on_error="quarantine")
     assert (result.scope, result.rows, result.rejected) == ("changes", 3, 2)
     rejected = aml_spark.read_rejects(flow.spark, flow.target).select("id", "target_version").collect()
@@ -286,7 +290,7 @@ def test_a_model_that_names_no_columns_gets_the_sources_own(flow: Flow) -> None:
 def test_the_registry_and_the_active_run_are_told(flow: Flow, caplog: pytest.LogCaptureFixture) -> None:
     version = register_sum("told")
     flow.make()
-    flow.sql("INSERT INTO SOURCE VALUES (70, 1, 1)")  # MLflow leaves out version 0
+    flow.insert((70, 1, 1))  # MLflow leaves out version 0
     with mlflow.start_run() as run:
         flow.score(f"models:/told/{version}")
     (given,) = mlflow.get_run(run.info.run_id).inputs.dataset_inputs
@@ -316,7 +320,7 @@ def test_spark_ml_may_leave_rows_out_that_it_scored_before(flow: Flow) -> None:
     with mlflow.start_run():
         info = mlflow.spark.log_model(fitted, "model", registered_model_name="skipping")
     flow.score(f"models:/skipping/{info.registered_model_version}")
-    flow.sql("UPDATE SOURCE SET x = IF(id = 3, null, x + 1) WHERE id < 5")
+    flow.update("id < 5", x="CASE WHEN id <> 3 THEN x + 1 END")
     result = flow.score(f"models:/skipping/{info.registered_model_version}")
     assert (result.scope, result.rows, result.deleted) == ("changes", 4, 1)
     assert [row[0] for row in flow.rows("id") if row[0] in (2, 3, 4)] == [2, 4]
@@ -327,10 +331,10 @@ def test_tables_are_followed_by_name(flow: Flow) -> None:
     flow.make()
     try:
         spark.sql(f"CREATE TABLE named_bookings USING delta LOCATION '{flow.source}'")
-        for key in (["id"], None):
+        for number, key in ((20, ["id"]), (21, None)):
             names: dict[str, Any] = {"source": "named_bookings", "target": f"named_delays_{len(key or ())}", "key": key}
             flow.score(model, **names)
-            flow.sql("INSERT INTO SOURCE SELECT max(id) + 1, 1, 1 FROM SOURCE")
+            flow.insert((number, 1, 1))
             result = flow.score(model, **names)
             assert (result.scope, result.rows) == ("changes", 1)
             assert spark.table(str(names["target"])).count() == spark.table("named_bookings").count()
@@ -395,7 +399,7 @@ def test_a_row_that_fails_later_can_be_left_out_without_scoring_all_again(flow: 
     model = f"models:/later/{register_sum('later')}"
     flow.make()
     flow.score(model)
-    flow.sql("UPDATE SOURCE SET x = -1 WHERE id = 3")
+    flow.update("id = 3", x="-1")
     with pytest.raises(aml_spark.ScoringError, match="on_error='quarantine'"):
         flow.score(model)
     second = flow.score(model, on_error="null")

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow as pa
 import pytest
+import tables
+from deltalake import DeltaTable, write_deltalake
 from models import TRAINING, make_total, register, register_sum
 
 import aml_spark
@@ -21,15 +24,19 @@ from aml_spark import frame
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ROW = ("id", "double(id) x", "double(id % 7) y", "id % 2 = 0 even")
 pytestmark = pytest.mark.usefixtures("tracking")
 
 
+def numbered(*numbers: int) -> dict[str, list[Any]]:
+    """The columns of so many rows."""
+    x, y = [float(n) for n in numbers], [float(n % 7) for n in numbers]
+    return {"id": list(numbers), "x": x, "y": y, "even": [n % 2 == 0 for n in numbers]}
+
+
 @pytest.fixture
-def source(spark: SparkSession, tmp_path: Path) -> str:
+def source(tmp_path: Path) -> str:
     path = str(tmp_path / "source")
-    numbers = spark.range(0, 50, numPartitions=1).selectExpr(*ROW)
-    numbers.write.format("delta").save(path)
+    tables.write(path, numbered(*range(50)))
     return path
 
 
@@ -38,17 +45,12 @@ def target(tmp_path: Path) -> str:
     return str(tmp_path / "target")
 
 
-def rows(spark: SparkSession, table: str) -> list[Any]:
-    return sorted(tuple(row) for row in spark.read.format("delta").load(table).collect())
+def rows(table: str) -> list[Any]:
+    return sorted(tables.rows(table))
 
 
-def versions(spark: SparkSession, table: str) -> int:
-    return int(spark.sql(f"DESCRIBE HISTORY delta.`{table}`").count())
-
-
-def append(spark: SparkSession, table: str, number: int) -> None:
-    row = spark.range(number, number + 1).selectExpr(*ROW)
-    row.write.format("delta").mode("append").save(table)
+def append(table: str, number: int) -> None:
+    tables.write(table, numbered(number), mode="append")
 
 
 @pytest.mark.every_kind
@@ -60,8 +62,8 @@ def test_every_row_is_scored_once_in_one_commit_with_its_lineage(spark: SparkSes
     )
     assert (result.rows, result.model_version, result.source_version) == (25, version, 0)
     assert (result.target_version, result.skipped) == (0, False)
-    assert rows(spark, target) == [(i, float(i), i + i % 7 + 10.0, version) for i in range(0, 50, 2)]
-    assert spark.read.format("delta").load(target).columns == ["id", "x", "prediction", "model_version"]
+    assert rows(target) == [(i, float(i), i + i % 7 + 10.0, version) for i in range(0, 50, 2)]
+    assert tables.columns(target) == ["id", "x", "prediction", "model_version"]
     told = spark.sql(f"DESCRIBE HISTORY delta.`{target}`").collect()
     lineage = json.loads(told[0]["userMetadata"])["aml_spark"]
     assert len(told) == 1
@@ -82,23 +84,23 @@ def test_the_same_work_is_skipped_until_source_model_or_target_change(
     assert not run().skipped
     skipped = run()
     assert (skipped.skipped, skipped.rows, skipped.target_version) == (True, 0, 0)
-    assert versions(spark, target) == 1
+    assert tables.versions(target) == 1
     assert not run(force=True).skipped
     spark.sql(f"OPTIMIZE delta.`{target}`").collect()
     assert run().skipped
-    append(spark, source, 50)
+    append(source, 50)
     grown = run()
     assert (grown.skipped, grown.rows, grown.source_version) == (False, 51, 1)
     register_sum("again", 2.0, alias="champion")
     assert run().model_version == "2"
     back = run("models:/again/1")
     assert (back.skipped, back.model_version) == (False, "1")
-    assert {row[-1] for row in rows(spark, target)} == {"1"}
-    spark.sql(f"DELETE FROM delta.`{target}` WHERE id < 10").collect()
+    assert {row[-1] for row in rows(target)} == {"1"}
+    tables.delete(target, "id < 10")
     assert run("models:/again/1").rows == 51
     spark.sql(f"RESTORE TABLE delta.`{target}` TO VERSION AS OF 0").collect()
     assert run("models:/again/1").rows == 51
-    assert len(rows(spark, target)) == 51
+    assert len(rows(target)) == 51
 
 
 @pytest.mark.every_kind
@@ -125,19 +127,20 @@ def test_tables_by_name_keep_their_properties(spark: SparkSession, tracking: Any
 def test_an_empty_source_gives_an_empty_target(spark: SparkSession, target: str, tmp_path: Path) -> None:
     register_sum("empty")
     path = str(tmp_path / "empty")
-    spark.range(0).selectExpr("id", "double(id) x", "double(id) y").write.format("delta").save(path)
+    types = {"id": pa.int64(), "x": pa.float64(), "y": pa.float64()}
+    tables.write(path, pa.schema(types).empty_table())
     assert aml_spark.score(spark, model="models:/empty/1", source=path, target=target).rows == 0
-    assert rows(spark, target) == []
+    assert rows(target) == []
 
 
 def test_a_table_that_score_did_not_write_is_refused_unless_overwritten(
     spark: SparkSession, source: str, target: str
 ) -> None:
     register_sum("refused")
-    spark.range(3).write.format("delta").save(target)
+    tables.write(target, {"id": range(3)})
     with pytest.raises(aml_spark.TargetError, match="nothing in its history"):
         aml_spark.score(spark, model="models:/refused/1", source=source, target=target)
-    assert rows(spark, target) == [(0,), (1,), (2,)]
+    assert rows(target) == [(0,), (1,), (2,)]
     assert aml_spark.score(spark, model="models:/refused/1", source=source, target=target, overwrite=True).rows == 50
 
 
@@ -146,10 +149,10 @@ def test_a_grown_schema_is_refused_with_the_columns_that_differ(spark: SparkSess
     arguments: dict[str, Any] = {"model": "models:/grown/1", "source": source, "target": target}
     aml_spark.score(spark, columns=None, **arguments)
     spark.sql(f"ALTER TABLE delta.`{target}` ADD COLUMNS (note STRING)")
-    append(spark, source, 50)
+    append(source, 50)
     with pytest.raises(aml_spark.SchemaError, match="'note': has string, gets none"):
         aml_spark.score(spark, **arguments)
-    assert len(rows(spark, target)) == 50
+    assert len(rows(target)) == 50
 
 
 def test_a_grown_source_is_refused_with_the_column_that_is_new(spark: SparkSession, source: str, target: str) -> None:
@@ -169,7 +172,7 @@ def test_a_source_that_was_made_anew_is_scored_again(spark: SparkSession, target
             spark.range(rows_due).selectExpr("id", "double(id) x", "double(1) y").createOrReplaceTempView("now")
             spark.sql("CREATE OR REPLACE TABLE rebuilt_source USING delta AS SELECT * FROM now")
             assert aml_spark.score(spark, **arguments).rows == rows_due
-        assert len(rows(spark, target)) == 3
+        assert len(rows(target)) == 3
     finally:
         spark.sql("DROP TABLE IF EXISTS rebuilt_source")
 
@@ -180,16 +183,15 @@ def test_all_of_a_partitioned_target_is_replaced_whatever_the_session_says(
     register_sum("partitions")
     arguments: dict[str, Any] = {"model": "models:/partitions/1", "source": source, "target": target}
     aml_spark.score(spark, **arguments)
-    everything = spark.read.format("delta").load(target).localCheckpoint()
-    options = {"overwriteSchema": "true"}
-    everything.write.format("delta").mode("overwrite").partitionBy("even").options(**options).save(target)
-    spark.sql(f"DELETE FROM delta.`{source}` WHERE even")
+    everything = DeltaTable(target).to_pyarrow_table()
+    write_deltalake(target, everything, mode="overwrite", schema_mode="overwrite", partition_by=["even"])
+    tables.delete(source, "even")
     spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
     try:
         assert aml_spark.score(spark, **arguments).rows == 25
     finally:
         spark.conf.unset("spark.sql.sources.partitionOverwriteMode")
-    assert {row[3] for row in rows(spark, target)} == {False}
+    assert {row[3] for row in rows(target)} == {False}
 
 
 def test_a_model_whose_signature_names_no_columns_is_refused_where_they_cant_be_told(
@@ -206,9 +208,9 @@ def test_a_model_whose_signature_names_no_columns_is_refused_where_they_cant_be_
     with pytest.raises(aml_spark.SchemaError, match="which of 'id', 'x', 'y', 'even' it takes"):
         aml_spark.score(spark, source=source, **arguments)
     narrow = str(tmp_path / "narrow")
-    spark.range(3).selectExpr("double(id) x", "double(10) y").write.format("delta").save(narrow)
+    tables.write(narrow, {"x": [0.0, 1.0, 2.0], "y": [10.0] * 3})
     assert aml_spark.score(spark, source=narrow, **arguments).rows == 3
-    assert [row[2] for row in rows(spark, target)] == [10.0, 11.0, 12.0]
+    assert [row[2] for row in rows(target)] == [10.0, 11.0, 12.0]
 
 
 def test_wrong_tables_and_columns_are_refused_before_any_task(
@@ -237,7 +239,7 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
     for error, text, change in refusals:
         with pytest.raises(error, match=text):
             aml_spark.score(spark, **{**arguments, **change})
-    spark.range(3).selectExpr("double(id) x").write.format("delta").save(str(tmp_path / "narrow"))
+    tables.write(str(tmp_path / "narrow"), {"x": [0.0, 1.0, 2.0]})
     with pytest.raises(aml_spark.SchemaError, match="needs the columns 'y'"):
         aml_spark.score(spark, **{**arguments, "source": str(tmp_path / "narrow")})
     assert not Path(target).exists()
@@ -256,13 +258,13 @@ def test_a_failing_model_leaves_the_target_as_it_was(spark: SparkSession, source
     register_sum("broken")
     arguments: dict[str, Any] = {"model": "models:/broken/1", "source": source, "target": target}
     aml_spark.score(spark, **arguments)
-    before = rows(spark, target)
-    append(spark, source, -77123)
+    before = rows(target)
+    append(source, -77123)
     with pytest.raises(aml_spark.ScoringError, match=r"'broken/1' couldn't score a batch.*ValueError") as caught:
         aml_spark.score(spark, **arguments)
     assert "77123" not in str(caught.value)
-    assert rows(spark, target) == before
-    assert versions(spark, target) == 1
+    assert rows(target) == before
+    assert tables.versions(target) == 1
 
 
 def test_a_place_that_may_not_be_written_is_named(spark: SparkSession, source: str, tmp_path: Path) -> None:
@@ -346,8 +348,8 @@ def test_of_two_processes_that_score_the_same_target_one_writes_and_the_other_sa
     _, told = waiting_job.process.communicate(timeout=120)
     assert waiting_job.process.returncode == 1
     assert "this run wrote nothing" in told
-    assert (ours.target_version, versions(spark, target)) == (0, 1)
-    assert {row[-1] for row in rows(spark, target)} == {"1"}
+    assert (ours.target_version, tables.versions(target)) == (0, 1)
+    assert {row[-1] for row in rows(target)} == {"1"}
 
 
 def test_ctrl_c_leaves_the_target_as_it_was(
@@ -359,8 +361,8 @@ def test_ctrl_c_leaves_the_target_as_it_was(
     _, told = waiting_job.process.communicate(timeout=60)
     assert waiting_job.process.returncode == 1
     assert "Aborted!" in told.splitlines()
-    assert versions(spark, target) == 1
-    assert {row[-1] for row in rows(spark, target)} == {"1"}
+    assert tables.versions(target) == 1
+    assert {row[-1] for row in rows(target)} == {"1"}
 
 
 # Rows on which the model fails
@@ -384,9 +386,8 @@ def test_a_failing_row_is_null_where_that_is_wished_and_no_other_is(
         aml_spark.score(spark, model=uri, source=partly_bad, target=f"{target}_raised")
     result = aml_spark.score(spark, model=uri, source=partly_bad, target=target, on_error="null")
     assert (result.rows, result.rejected) == (50, 0)
-    scored = spark.read.format("delta").load(target)
-    assert {row.id for row in scored.where("prediction IS NULL").collect()} == {3, 4, 41}
-    assert scored.where("prediction <> x + y").count() == 0
+    assert set(tables.rows(target, "id", "prediction IS NULL")) == {(3,), (4,), (41,)}
+    assert tables.rows(target, "id", "prediction <> x + y") == []
     udf = aml_spark.spark_udf(spark, uri, on_error="null")
     assert spark.read.format("delta").load(partly_bad).where(udf().isNull()).count() == 3
 
@@ -396,7 +397,7 @@ def test_quarantined_rows_stand_in_a_table_beside_the_target(spark: SparkSession
     arguments = {"model": f"models:/bad/{register_sum('bad')}", "source": partly_bad, "target": target, "key": ["id"]}
     result = aml_spark.score(spark, on_error="quarantine", **arguments)
     assert (result.rows, result.rejected) == (50, 3)
-    assert spark.read.format("delta").load(target).columns == ["id", "x", "y", "prediction", "model_version"]
+    assert tables.columns(target) == ["id", "x", "y", "prediction", "model_version"]
     rejects = aml_spark.read_rejects(spark, target)
     assert {row.id for row in rejects.collect()} == {3, 4, 41}
     assert {row.reason.partition(" in partition")[0] for row in rejects.collect()} == {"couldn't score a batch"}
@@ -423,7 +424,7 @@ def test_rejects_of_a_run_that_never_committed_are_not_shown(
         patch.setattr(table, "replace", cut)
         with pytest.raises(KeyboardInterrupt):
             aml_spark.score(spark, on_error="quarantine", force=True, **arguments)
-    assert spark.read.format("delta").load(target + "_rejects").count() == 6
+    assert len(tables.rows(target + "_rejects")) == 6
     assert aml_spark.read_rejects(spark, target).count() == 3
 
 

@@ -100,13 +100,15 @@ def test_a_query_starts_again_from_its_checkpoint_without_it_and_takes_turns_wit
     model = f"models:/restarted/{register_sum('restarted')}"
     stream.follow(model)
     assert stream.follow(model).exception() is None  # nothing changed, and there was one micro-batch only
-    stream.sql("UPDATE SOURCE SET x = x + 1 WHERE id < 3", "DELETE FROM SOURCE WHERE id = 4")
+    stream.update("id < 3", x="x + 1")
+    stream.delete("id = 4")
     stream.follow(model)
     assert stream.rows() == stream.expected()
     assert stream.commits() == 2
-    stream.sql("INSERT INTO SOURCE VALUES (100, 1, 1)")
+    stream.insert((100, 1, 1))
     assert stream.score(model).scope == "changes"
-    stream.sql("DELETE FROM SOURCE WHERE id = 5", "INSERT INTO SOURCE VALUES (101, 1, 1)")
+    stream.delete("id = 5")
+    stream.insert((101, 1, 1))
     shutil.rmtree(stream.checkpoint)
     query = stream.follow(model)
     assert query.exception() is None
@@ -119,14 +121,14 @@ def test_an_append_only_source_needs_no_key_and_proof_of_what_is_scored(stream: 
     stream.make()
     model = f"models:/grown/{register_sum('grown')}"
     query = stream.start(model, key=None, where="x < 1000")
-    stream.sql("INSERT INTO SOURCE VALUES (100, 1, 1), (101, 5000, 1)")
+    stream.insert((100, 1, 1), (101, 5000, 1))
     query.processAllAvailable()
     query.stop()
     shutil.rmtree(stream.checkpoint)
-    stream.sql("INSERT INTO SOURCE VALUES (102, 1, 1)")
+    stream.insert((102, 1, 1))
     query = stream.start(model, key=None, where="x < 1000")
     assert stream.rows() == stream.expected(where="x < 1000")
-    stream.sql("UPDATE SOURCE SET x = x + 1 WHERE id = 0")
+    stream.update("id = 0", x="x + 1")
     with pytest.raises(Exception, match="were updated or deleted, which can't be followed without a key"):
         query.processAllAvailable()
     assert not query.isActive
@@ -191,22 +193,22 @@ def test_stop_waits_for_the_micro_batch(
 
 def test_what_can_not_be_meant_is_refused_before_anything_is_written(stream: Stream) -> None:
     stream.make()
-    version = register_sum("refused")
-    with pytest.raises(aml_spark.ArgumentError, match="follow_alias=True, and 'models:/refused/1' names no alias"):
-        stream.start(f"models:/refused/{version}", follow_alias=True)
+    version = register_sum("unmeant")
+    with pytest.raises(aml_spark.ArgumentError, match="follow_alias=True, and 'models:/unmeant/1' names no alias"):
+        stream.start(f"models:/unmeant/{version}", follow_alias=True)
     with pytest.raises(aml_spark.ArgumentError, match=r"trigger is \{'never': True\}, which Spark doesn't know"):
-        stream.start(f"models:/refused/{version}", trigger={"never": True})
+        stream.start(f"models:/unmeant/{version}", trigger={"never": True})
     with pytest.raises(aml_spark.ArgumentError, match="in which Spark has no micro-batches"):
-        stream.start(f"models:/refused/{version}", trigger={"continuous": "1 second"})
+        stream.start(f"models:/unmeant/{version}", trigger={"continuous": "1 second"})
     with pytest.raises(aml_spark.ModelNotFoundError):
-        stream.start("models:/refused/7")
+        stream.start("models:/unmeant/7")
     offset = Path(stream.checkpoint, "offsets", "0")
     offset.parent.mkdir(parents=True)
     offset.write_text('v1\n{}\n{"reservoirId": "another", "reservoirVersion": 1}')
     with pytest.raises(aml_spark.ArgumentError, match="is of another source"):
-        stream.start(f"models:/refused/{version}")
+        stream.start(f"models:/unmeant/{version}")
     stream.sql("ALTER TABLE SOURCE UNSET TBLPROPERTIES (delta.enableChangeDataFeed)")
     with pytest.raises(aml_spark.FeedError, match="records no changes, which a stream reads"):
-        stream.start(f"models:/refused/{version}", on_missing_feed="rescore")
+        stream.start(f"models:/unmeant/{version}", on_missing_feed="rescore")
     assert not Path(stream.target).exists()
-    assert mlflow.MlflowClient().get_model_version("refused", version).tags == {}
+    assert mlflow.MlflowClient().get_model_version("unmeant", version).tags == {}
