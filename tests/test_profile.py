@@ -228,49 +228,70 @@ def test_a_pass_finds_what_numpy_finds_and_what_it_found_can_be_kept(spark: Spar
     assert kept.load(spark, place, **{**under, "source_version": 4}) is None
 
 
-@pytest.mark.parametrize(("most", "parts"), [(1, 10), (1 << 26, 1)])
+def _counted(batches: list[pa.RecordBatch]) -> dict[tuple[str, int], dict[str, Any]]:
+    told = [row for batch in batches for row in batch.to_pylist()]
+    return {(row["slice"], row["field"]): row for row in told}
+
+
+@pytest.mark.parametrize(("most", "parts"), [(1, 9), (1 << 26, 1)])
 def test_what_tasks_count_is_put_together_to_that_of_all_rows(
     monkeypatch: pytest.MonkeyPatch, most: int, parts: int
 ) -> None:
     monkeypatch.setattr(counting, "_BYTES", most)
     random = np.random.default_rng(SEED)
     values = np.concatenate([random.normal(0, 1, 4993), [1.7e308, 1.7e308, -1.7e308, 5e-324, 0.0, -0.0, 8.0]])
-    batches = [
-        pa.record_batch({"slice": ["a"] * len(part), "x": part}) for part in np.split(values, [5, 9, 1500, 3000])
-    ]
     odd = [None, math.nan, math.inf, math.inf, -math.inf]
-    batches += [pa.record_batch({"slice": ["a", "b"], "x": pa.array([one, 1.5])}) for one in odd]
-    batches.append(batches[0].slice(0, 0))
-    told = [batch.to_pandas() for batch in counting.numbers(["slice"], [3])(iter(batches)) if batch.num_rows]
-    assert len(told) == parts
-    assert {field for part in told for field in part["field"]} == {3}
-    found = [part[(part["slice"] == "a") & part["low"].notna()] for part in told]
-    histograms = [
-        Histogram(
-            level=int(part["level"].max()),
-            **{f"{name}s": part[name].to_numpy() for name in ("code", "count", "low", "high", "mean")},
-        )
-        for part in found
-        if len(part)
+    rows = [[("a", value) for value in part] for part in np.split(values, [5, 9, 1500])]
+    rows += [[("a", one), ("b", 1.5)] for one in odd]
+    batches = [
+        pa.record_batch({"slice": [name for name, _ in part], "numbers": [[2.5, value] for _, value in part]})
+        for part in rows
     ]
-    _same(_merged(histograms), Histogram.of(values))
-    whole = pd.concat(told)
-    special = whole[whole["low"].isna()].groupby("code")["count"].sum().to_dict()
-    assert special == {counting.NULL: 1, counting.NAN: 1, counting.PLUS: 2, counting.MINUS: 1}
-    assert whole[whole["slice"] == "b"]["count"].sum() == len(odd)
+    batches.append(batches[0].slice(0, 0))
+    told = list(counting.numbers(["slice"], [3, 7])(iter(batches)))
+    assert len(told) == parts
+    for some in (told, told[::-1]):
+        found = _counted(list(counting.numbers_together(["slice"])(iter(some))))
+        assert set(found) == {("a", 3), ("a", 7), ("b", 3), ("b", 7)}
+        whole = found["a", 7]
+        assert [whole[name] for name in ("nulls", "nans", "plus", "minus")] == [1, 1, 2, 1]
+        arrays = {name: np.array(whole[name]) for name in ("codes", "counts", "lows", "highs", "means")}
+        _same(Histogram(level=whole["level"], **arrays), Histogram.of(values))
+        assert whole["mean"] == pytest.approx(1.7e308 / len(values), rel=1e-9)
+        assert whole["squares"] == math.inf
+        assert (found["b", 7]["counts"], found["b", 7]["lows"]) == ([len(odd)], [1.5])
+        assert (found["a", 3]["counts"], found["a", 3]["squares"]) == (
+            [len(values) + len(odd)],
+            pytest.approx(0, abs=1e-20),
+        )
+
+
+def test_parts_have_the_mean_and_the_squares_of_all_numbers() -> None:
+    random = np.random.default_rng(SEED)
+    parts = [random.normal(at, 10, 700) for at in (1000, 1000, 1010)] + [np.array([math.nan])]
+    told = [
+        batch
+        for part in parts
+        for batch in counting.numbers([], [0])(iter([pa.record_batch({"numbers": [[one] for one in part]})]))
+    ]
+    (found,) = (row for batch in counting.numbers_together([])(iter(told * 20)) for row in batch.to_pylist())
+    values = np.tile(np.concatenate(parts[:-1]), 20)
+    assert found["mean"] == pytest.approx(values.mean(), rel=1e-13)
+    assert found["squares"] == pytest.approx(((values - values.mean()) ** 2).sum(), rel=1e-10)
+    assert (sum(found["counts"]), found["nans"]) == (len(values), 20)
 
 
 def test_tasks_need_no_library_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyspark import cloudpickle
 
-    pickled = cloudpickle.dumps((counting.numbers([], [0]), counting.texts([], [1])))
+    pickled = cloudpickle.dumps((counting.numbers([], [0]), counting.numbers_together([]), counting.texts([], [1])))
     for name in [name for name in sys.modules if name.partition(".")[0] == "aml_spark"]:
         monkeypatch.setitem(sys.modules, name, None)
-    numbers, texts = cloudpickle.loads(pickled)
-    (counted,) = numbers(iter([pa.record_batch({"x": [2.0, 2.0]})]))
-    assert counted.to_pylist() == [
-        {"field": 0, "level": 0, "code": 2098176, "count": 2, "low": 2.0, "high": 2.0, "mean": 2.0, "squares": 0.0}
-    ]
+    numbers, together, texts = cloudpickle.loads(pickled)
+    (counted,) = together(numbers(iter([pa.record_batch({"numbers": [[2.0], [2.0], [None]]})])))
+    none = {"nans": 0, "plus": 0, "minus": 0}
+    buckets = {"codes": [2098176], "counts": [2], "lows": [2.0], "highs": [2.0], "means": [2.0]}
+    assert counted.to_pylist() == [{"field": 0, "nulls": 1, **none, "mean": 2.0, "squares": 0.0, "level": 0, **buckets}]
     (counted,) = texts(iter([pa.record_batch({"x": ["a", None, "a"]})]))
     assert counted.to_pylist() == [{"field": 1, "text": "a", "count": 2}, {"field": 1, "text": None, "count": 1}]
 
@@ -339,7 +360,7 @@ def test_every_type_gives_numbers_or_a_reason(spark: SparkSession) -> None:
     for name, nulls in (("bytes", 3), ("map", 3), ("words", 3)):
         assert (found[name].kind, found[name].nulls, found[name].histogram.total) == ("unsupported", nulls, 0)
         assert found[name].note
-    assert found["long"].frequencies == Frequencies(counts={"x" * 255 + "…": 2, "é": 1}, distinct=2)
+    assert found["long"].frequencies == Frequencies(counts={"x" * 256 + "… (301 characters)": 2, "é": 1}, distinct=2)
     assert (found["long"].min, found["long"].max) == (1, 301)
 
 

@@ -161,13 +161,13 @@ def _slices(df: DataFrame, by: str | None) -> list[str] | None:
 
 def _by(of: Opened, asked: Comparison) -> str | None:
     """The column of the slices, which a baseline need not have."""
-    is_there = of is asked.target or any(leaf.name == asked.by for leaf in fields.leaves_of(of.df))
+    is_there = of is asked.target or asked.by in fields.names_of(of.df)
     return asked.by if is_there else None
 
 
 def _rows(of: Opened, asked: Comparison) -> dict[str, Any]:
     """What a pass over a table is told of it."""
-    there = {*of.df.columns, *(leaf.name for leaf in fields.leaves_of(of.df))}
+    there = {*of.df.columns, *fields.names_of(of.df)}
     names = [name for name in asked.columns if name in there]
     time_column = of.time_column if asked.window else None
     return {

@@ -135,7 +135,7 @@ def monitor(
     others += [*(key or ()), *filter(None, (after.time_column, before.time_column))]
     names = _columns(before.df, after.df, columns, pinned, others, scored)
     limits = _limits(thresholds, expectations)
-    leaves = [leaf.name for of in (before, after) for leaf in fields.leaves_of(of.df)]
+    leaves = [name for of in (before, after) for name in fields.names_of(of.df)]
     known = [name for name in dict.fromkeys(leaves) if name in names or name.partition(".")[0] in names]
     for name in limits.columns - set(known):
         raise ArgumentError(
@@ -237,7 +237,7 @@ def _columns(
         SchemaError: one is in neither table.
     """
     there = list(dict.fromkeys([*after.columns, *before.columns]))
-    nested = [leaf.name for df in (after, before) for leaf in fields.leaves_of(df)]
+    nested = [name for df in (after, before) for name in fields.names_of(df)]
     if isinstance(asked, str):
         raise ArgumentError(f"columns is the text {asked!r}; expected a list of names", hint=f"columns=[{asked!r}]")
     for name in asked or ():

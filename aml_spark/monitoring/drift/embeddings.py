@@ -83,7 +83,7 @@ def _sampled(df: DataFrame, columns: Sequence[str], is_target: int) -> DataFrame
 
     rows, leaves = df.count(), list(fields.leaves_of(df))
     entries = [
-        F.struct(F.lit(index).alias("c"), fields.named(leaves, name, "columns").value.cast("array<double>").alias("v"))
+        F.struct(F.lit(index).alias("c"), F.expr(fields.named(leaves, name, "columns").value).alias("v"))
         for index, name in enumerate(columns)
     ]
     vectors = df.select(F.explode(F.array(*entries)).alias("e")).select("e.c", "e.v").where("v IS NOT NULL")

@@ -140,7 +140,7 @@ def _numbers(df: DataFrame, names: Sequence[str], levels: Sequence[int], n: int,
 
     leaves, entries = list(fields.leaves_of(df)), []
     for index, (name, level) in enumerate(zip(names, levels, strict=True)):
-        value = fields.named(leaves, name, "the profile").value.cast("double")
+        value = F.expr(fields.named(leaves, name, "the profile").value).cast("double")
         is_number = value.isNotNull() & (F.abs(value) < F.lit(math.inf))  # NaN is greater than infinity
         entry = F.struct(F.lit(index).alias("c"), fields.bucket_of(value, level).alias("b"), value.alias("v"))
         entries.append(F.when(is_number, entry))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
@@ -21,21 +21,21 @@ MOST_SLICES = 20
 OTHER, MISSING = "(other)", "(missing)"
 """Names of the slice of all other values, and of rows without a value."""
 MOST_CHARACTERS = 256
-"""Longer texts are counted by their beginning, which ends in an ellipsis then."""
+"""Longer texts are counted by their beginning and their length."""
 WINDOWS = ("hour", "day", "week", "month", "quarter", "year")
 """What a time window may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A column, or what is nested in one, and how it is read."""
+    """A column, or what is nested in one, and how it is read: SQL of its value, and of what is counted of it."""
 
     name: str
     type: str
     kind: Kind
-    value: Expression
-    number: Expression | None = None
-    text: Expression | None = None
+    value: str
+    number: str | None = None
+    text: str | None = None
     note: str | None = None
 
 
@@ -68,58 +68,58 @@ def leaves_of(df: DataFrame, names: Sequence[str] | None = None) -> Iterator[Fie
     Raises:
         SchemaError: two columns of the same name.
     """
-    from pyspark.sql import functions as F
-
     if twice := sorted({name for name in df.columns if df.columns.count(name) > 1}):
         raise SchemaError(f"there is more than one column of the name {twice[0]!r}; rename all but one")
 
     own = dict(zip(df.columns, names or map(quoted, df.columns), strict=True))
     for name, (top, *inner), kind in places_of(df.schema):
         if kind.typeName() != "struct":
-            value = reduce(lambda struct, field: struct.getField(field), inner, F.col(own[top]))
-            yield _field(name, kind, value)
+            yield _field(name, kind, ".".join([own[top], *map(quoted, inner)]))
 
 
-def _field(name: str, kind: Any, value: Expression) -> Field:
-    from pyspark.sql import functions as F
+def names_of(df: DataFrame) -> list[str]:
+    """The names of all columns, structs taken apart."""
+    return [name for name, _, kind in places_of(df.schema) if kind.typeName() != "struct"]
 
+
+def _field(name: str, kind: Any, value: str) -> Field:
     make = partial(Field, name=name, type=kind.simpleString(), value=value)
     match kind.typeName():
         case "byte" | "short" | "integer" | "long" | "float" | "double" | "decimal":
-            return make(kind="numeric", number=value.cast("double"))
+            return make(kind="numeric", number=f"CAST({value} AS DOUBLE)")
         case "boolean":
-            return make(kind="boolean", text=value.cast("string"))
+            return make(kind="boolean", text=f"CAST({value} AS STRING)")
         case "string" | "char" | "varchar":
-            return make(kind="text", number=F.length(value).cast("double"), text=_text(value))
+            return make(kind="text", text=_text(value))
         case "date":
-            return make(kind="time", number=F.unix_date(value) * F.lit(86400.0))
+            return make(kind="time", number=f"unix_date({value}) * 86400D")
         case "timestamp":
-            return make(kind="time", number=F.unix_micros(value) / F.lit(1e6))
+            return make(kind="time", number=f"unix_micros({value}) / 1000000D")
         case "timestamp_ntz":
-            day = F.unix_date(value.cast("date")) * F.lit(86400.0)
-            second = F.date_format(value, "s.SSSSSS").cast("double")
-            return make(kind="time", number=day + F.hour(value) * 3600 + F.minute(value) * 60 + second)
+            second = f"CAST(date_format({value}, 's.SSSSSS') AS DOUBLE)"
+            day = f"unix_date(CAST({value} AS DATE)) * 86400D"
+            return make(kind="time", number=f"{day} + hour({value}) * 3600 + minute({value}) * 60 + {second}")
         case "array" if _is_number(kind.elementType):
-            value = value.cast("array<double>")
-            squares = F.aggregate(
-                value, F.lit(0.0), lambda sum_, one: sum_ + F.coalesce(one * one, F.lit(float("nan")))
+            value = f"CAST({value} AS ARRAY<DOUBLE>)"
+            square = "coalesce(one * one, CAST('NaN' AS DOUBLE))"
+            return make(
+                value=value, kind="embedding", number=f"sqrt(aggregate({value}, 0D, (sum, one) -> sum + {square}))"
             )
-            return make(value=value, kind="embedding", number=F.sqrt(squares))
         case other:
             note = f"columns of type {other} aren't supported"
-            return make(kind="unsupported", number=F.when(value.isNotNull(), F.lit(0.0)), note=note)
+            return make(kind="unsupported", number=f"IF({value} IS NULL, NULL, 0D)", note=note)
 
 
 def _is_number(kind: Any) -> bool:
     return kind.typeName() in ("byte", "short", "integer", "long", "float", "double", "decimal")
 
 
-def _text(value: Expression) -> Expression:
-    from pyspark.sql import functions as F
-
-    text = value.cast("string")
-    cut = F.concat(F.substring(text, 1, MOST_CHARACTERS - 1), F.lit("…"))
-    return F.when(F.length(text) > MOST_CHARACTERS, cut).otherwise(text)
+def _text(value: str) -> str:
+    text = f"CAST({value} AS STRING)"
+    cut = f"concat(substring({text}, 1, {MOST_CHARACTERS}), '… (', length({text}), ' characters)')"
+    # No text has more characters than bytes, and Spark knows the number of these without counting.
+    is_long = f"octet_length({text}) > {MOST_CHARACTERS} AND length({text}) > {MOST_CHARACTERS}"
+    return f"CASE WHEN {is_long} THEN {cut} ELSE {text} END"
 
 
 def chosen(leaves: Sequence[Field], columns: Sequence[str] | None) -> list[Field]:
@@ -181,7 +181,9 @@ def _slice_text(field: Field) -> Expression:
     """
     if field.kind in ("embedding", "unsupported"):
         raise SchemaError(f"by names {field.name!r} of type {field.type}; expected texts, numbers, booleans or dates")
-    return _text(field.value)
+    from pyspark.sql import functions as F
+
+    return F.expr(_text(field.value))
 
 
 def window_of(leaves: Sequence[Field], time_column: str | None, unit: str) -> Expression:
@@ -211,7 +213,7 @@ def window_of(leaves: Sequence[Field], time_column: str | None, unit: str) -> Ex
     form = "yyyy-MM-dd" if unit != "hour" else "yyyy-MM-dd'T'HH:mm:ss"
     if unit == "hour" and field.type != "timestamp_ntz":
         form += "xxx"
-    return F.coalesce(F.date_format(F.date_trunc(unit, field.value), form), F.lit(MISSING))
+    return F.coalesce(F.date_format(F.date_trunc(unit, F.expr(field.value)), form), F.lit(MISSING))
 
 
 # Buckets

@@ -49,19 +49,23 @@ class Histogram:
     means: NDArray[np.float64]
 
     @classmethod
-    def of(cls, values: Any, *, level: int = 0) -> Histogram:
-        """Count an array of finite numbers."""
+    def of(cls, values: Any, *, counts: Any = None, level: int = 0) -> Histogram:
+        """Count an array of finite numbers, each of which is there so often; once by default."""
         import numpy as np
 
-        numbers = np.sort(np.asarray(values, dtype=np.float64))
+        numbers = np.asarray(values, dtype=np.float64)
         if not len(numbers):
             return cls.empty(level=level)
+        order = np.argsort(numbers)
+        numbers = numbers[order]
+        often = np.ones(len(order), dtype=np.int64) if counts is None else np.asarray(counts, dtype=np.int64)[order]
         ordered = np.maximum.accumulate(code_of(numbers))  # a logarithm may step back by its last digit
-        codes, starts, counts = np.unique(joined(ordered, level), return_index=True, return_counts=True)
-        ends = starts + counts - 1
-        means = np.add.reduceat(numbers / np.repeat(counts, counts), starts)  # no sum of the numbers: it may overflow
-        lows, highs = numbers[starts], numbers[ends]
-        found = cls(level=level, codes=codes, counts=counts, lows=lows, highs=highs, means=np.clip(means, lows, highs))
+        codes, starts = np.unique(joined(ordered, level), return_index=True)
+        lows, highs = numbers[starts], numbers[np.append(starts[1:], len(numbers)) - 1]
+        totals = np.add.reduceat(often, starts)
+        shares = often / np.repeat(totals, np.diff([*starts, len(numbers)]))
+        means = np.add.reduceat(numbers * shares, starts)  # no sum of the numbers: it may overflow
+        found = cls(level=level, codes=codes, counts=totals, lows=lows, highs=highs, means=np.clip(means, lows, highs))
         return found.fitted()
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Rows → `Profile`: Spark's aggregates over a DataFrame. Only buckets and frequent values reach the driver.
+"""Rows → `Profile`: one query over a DataFrame for its numbers, one for its texts, whatever the number of columns.
 
-Each task counts its numbers by bucket and its texts by value, see `counting`; Spark's aggregates put that together, and
-join buckets until they are few. So the plan has a few steps, however many columns there are.
+Each task counts its numbers by bucket and its texts by value, see `counting`; that is put together by column, also in
+tasks. Only buckets, frequent values and the texts' lengths reach the driver.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.monitoring.profiles import counting
-from aml_spark.monitoring.profiles.counting import MINUS, NAN, NULL, PLUS
 from aml_spark.monitoring.profiles.fields import (
     MISSING,
     OTHER,
@@ -22,20 +21,14 @@ from aml_spark.monitoring.profiles.fields import (
     slices_of,
     window_of,
 )
-from aml_spark.monitoring.profiles.frequencies import MOST_VALUES, Frequencies
-from aml_spark.monitoring.profiles.histogram import MOST_BUCKETS, Histogram
+from aml_spark.monitoring.profiles.frequencies import Frequencies
+from aml_spark.monitoring.profiles.histogram import Histogram
 from aml_spark.monitoring.profiles.profile import Centroid, Column, Kind, Profile
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as Expression, DataFrame
 
 _MAX = "1.7976931348623157E308D"
-# Joining once halves the number of buckets at most, so this many times are never too many: ceil(log2(buckets / most)).
-_TIMES = f"IF(buckets <= {MOST_BUCKETS}, 0, length(bin(CAST(buckets - 1 AS BIGINT) DIV {MOST_BUCKETS})))"
-_JOINED = f"""CASE
-    WHEN code >= {NULL}L THEN code
-    WHEN code < 0 THEN -shiftright(-code, times)
-    ELSE shiftright(code, times) END"""
 
 Group = tuple[str | None, str | None]
 Told = dict[tuple[Group, int], dict[str, Any]]
@@ -131,8 +124,9 @@ def profiles(
 
 
 def _of_kind(kind: Kind, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what isn't supported rows and nulls only."""
-    return {name: value for name, value in told.items() if kind != "unsupported" or name in ("rows", "nulls")}
+    """Of what isn't supported rows and nulls only; of booleans not how long their names are."""
+    known = {"unsupported": ("rows", "nulls"), "boolean": ("rows", "nulls", "frequencies")}
+    return {name: value for name, value in told.items() if name in known.get(kind, told)}
 
 
 def _group(row: Any) -> Group:
@@ -144,67 +138,22 @@ def _aliased(keys: Mapping[str, Expression]) -> list[Expression]:
     return [expression.alias(name) for name, expression in keys.items()]
 
 
-def _by_task(
-    base: DataFrame, keys: Mapping[str, Expression], values: Mapping[int, Expression], count: Any, schema: str
-) -> DataFrame:
-    """What each task counted in its rows."""
-    columns = base.select(*_aliased(keys), *(value.alias(f"n{field}") for field, value in values.items()))
-    return columns.mapInArrow(count(list(keys), list(values)), "".join(f"{key} string, " for key in keys) + schema)
-
-
 # Numbers
 
 
-def _numbers(base: DataFrame, keys: Mapping[str, Expression], numbers: Mapping[int, Expression]) -> Told:
+def _numbers(base: DataFrame, keys: Mapping[str, Expression], numbers: Mapping[int, str]) -> Told:
     """What the fields' numbers give."""
     from pyspark.sql import functions as F
-    from pyspark.sql.window import Window
 
     if not numbers:
         return {}
-    each = [*keys, "field"]
-    whole = Window.partitionBy(*each)
-
-    def joined(buckets: DataFrame) -> DataFrame:
-        """With the neighbours joined, so many `times`, that are one bucket at the `level`."""
-        return (
-            buckets.withColumn("code", F.expr(_JOINED))
-            .groupBy(*each, "code")
-            .agg(
-                *(F.sum(name).alias(name) for name in ("count", "share", "weighted", "squares")),
-                F.min("low").alias("low"),
-                F.max("high").alias("high"),
-                F.max("level").alias("level"),
-            )
-        )
-
-    counted = (
-        _by_task(base, keys, numbers, counting.numbers, counting.COUNTED)
-        .withColumn("total", F.sum(F.expr("IF(low IS NULL, 0L, count)")).over(whole))
-        .withColumn("share", F.expr("count / nullif(total, 0L)"))
-        .withColumn("weighted", F.expr("mean * share"))
-        .withColumn("middle", F.sum("weighted").over(whole))
-        .withColumn("squares", F.expr("squares + count * (mean - middle) * (mean - middle)"))
-        .withColumn("times", F.max("level").over(whole) - F.col("level"))
-        .withColumn("level", F.expr("level + times"))
-    )
-    buckets = (
-        joined(counted)
-        .withColumn("buckets", F.count("low").over(whole))
-        .withColumn("times", F.expr(_TIMES))
-        .withColumn("level", F.expr("level + times"))
-    )
-    parts = ("code", "count", "low", "high", "mean")
+    # As one array Spark hands them on faster than as columns.
+    values = base.select(*_aliased(keys), F.expr(f"array({', '.join(numbers.values())})").alias(counting.NUMBERS))
+    schema = "".join(f"{key} string, " for key in keys) + counting.COUNTED
     rows = (
-        joined(buckets)
-        .withColumn("mean", F.expr("weighted / share"))
-        .groupBy(*each)
-        .agg(
-            F.collect_list(F.struct(*parts)).alias("buckets"),
-            F.sum("squares").alias("squares"),
-            F.max("level").alias("level"),
-        )
-        .select(*each, "squares", "level", *(F.col("buckets").getField(part).alias(part) for part in parts))
+        values.mapInArrow(counting.numbers(list(keys), list(numbers)), schema)
+        .repartition(*keys, "field")
+        .mapInArrow(counting.numbers_together(list(keys)), schema)
         .collect()
     )
     return {(_group(row), row["field"]): _counted(row) for row in rows}
@@ -213,83 +162,67 @@ def _numbers(base: DataFrame, keys: Mapping[str, Expression], numbers: Mapping[i
 def _counted(row: Any) -> dict[str, Any]:
     import numpy as np
 
-    codes, counts = (np.array(row[name], dtype=np.int64) for name in ("code", "count"))
-    special = {code: int(counts[codes == code].sum()) for code in (NULL, NAN, PLUS, MINUS)}
-    order = np.argsort(codes)[: int((codes < NULL).sum())]
-    lows, highs, means = (np.array(row[name], dtype=np.float64)[order] for name in ("low", "high", "mean"))
-    found = Histogram(
-        level=row["level"],
-        codes=codes[order],
-        counts=counts[order],
-        lows=lows,
-        highs=highs,
-        means=np.clip(means, lows, highs),
-    )
+    codes, counts = (np.array(row[name], dtype=np.int64) for name in ("codes", "counts"))
+    lows, highs, means = (np.array(row[name], dtype=np.float64) for name in ("lows", "highs", "means"))
+    histogram = Histogram(level=row["level"], codes=codes, counts=counts, lows=lows, highs=highs, means=means)
     told: dict[str, Any] = {
-        "rows": int(counts.sum()),
-        "nulls": special[NULL],
-        "nans": special[NAN],
-        "positive_infinities": special[PLUS],
-        "negative_infinities": special[MINUS],
-        "histogram": found.fitted(),
+        "rows": histogram.total + sum(row[name] for name in ("nulls", "nans", "plus", "minus")),
+        "nulls": row["nulls"],
+        "nans": row["nans"],
+        "positive_infinities": row["plus"],
+        "negative_infinities": row["minus"],
+        "histogram": histogram,
     }
-    if len(order):
-        told["mean"] = float(np.clip((found.means * (found.counts / found.total)).sum(), lows[0], highs[-1]))
-        told["m2"] = float(row["squares"]) if lows[0] < highs[-1] else 0.0
+    if histogram.total:
+        low, high = histogram.lows[0], histogram.highs[-1]
+        told["mean"] = float(np.clip(row["mean"], low, high))
+        told["m2"] = float(row["squares"]) if low < high else 0.0
     return told
 
 
 # Texts
 
 
-def _texts(base: DataFrame, keys: Mapping[str, Expression], texts: Mapping[int, Expression]) -> Told:
-    """The most frequent texts; of equally frequent ones the first in the order of their bytes."""
+def _texts(base: DataFrame, keys: Mapping[str, Expression], texts: Mapping[int, str]) -> Told:
+    """The most frequent texts, of equally frequent ones the first in the order of their bytes; and all lengths."""
     from pyspark.sql import functions as F
-    from pyspark.sql.window import Window
 
     if not texts:
         return {}
     each = [*keys, "field"]
-    ordered = Window.partitionBy(*each).orderBy(F.expr("text IS NULL"), F.desc("count"), "text")
-    frequent = F.expr(f"text IS NOT NULL AND rank <= {MOST_VALUES}")
-    rest = F.expr(f"IF(text IS NOT NULL AND rank > {MOST_VALUES}, count, NULL)")
+    columns = base.select(*_aliased(keys), *(F.expr(text).alias(f"n{at}") for at, text in texts.items()))
+    schemas = ["".join(f"{key} string, " for key in keys) + of for of in (counting.TEXTS, counting.FREQUENT)]
     rows = (
-        _by_task(base, keys, texts, counting.texts, counting.TEXTS)
+        columns.mapInArrow(counting.texts(list(keys), list(texts)), schemas[0])
         .groupBy(*each, "text")
         .agg(F.sum("count").alias("count"))
-        .withColumn("rank", F.row_number().over(ordered))
-        .groupBy(*each)
-        .agg(
-            F.sum("count").alias("rows"),
-            F.sum(F.expr("IF(text IS NULL, count, 0L)")).alias("nulls"),
-            F.collect_list(F.when(frequent, F.struct("text", "count"))).alias("frequent"),
-            F.sum(rest).alias("rest"),
-            F.max(rest).alias("most_missed"),
-            F.count("text").alias("distinct"),
-        )
-        .select("*", F.expr("frequent.text AS texts"), F.expr("frequent.count AS counts"))
-        .drop("frequent")
+        .repartition(*each)
+        .mapInArrow(counting.frequent(list(keys)), schemas[1])
         .collect()
     )
-    return {
-        (_group(row), row["field"]): {
-            "rows": row["rows"],
-            "nulls": row["nulls"],
-            "frequencies": Frequencies(
-                counts=dict(zip(row["texts"], row["counts"], strict=True)),
-                rest=row["rest"] or 0,
-                distinct=row["distinct"],
-                most_missed=row["most_missed"] or 0,
-            ),
-        }
-        for row in rows
-    }
+    return {(_group(row), row["field"]): _frequent(row) for row in rows}
+
+
+def _frequent(row: Any) -> dict[str, Any]:
+    lengths, rows = row["lengths"], row["rows"]
+    frequencies = Frequencies(
+        counts=dict(zip(row["texts"], row["counts"], strict=True)),
+        rest=row["rest"],
+        distinct=row["distinct"],
+        most_missed=row["most_missed"],
+    )
+    told: dict[str, Any] = {"rows": row["nulls"] + sum(rows), "nulls": row["nulls"], "frequencies": frequencies}
+    if lengths:
+        told["histogram"] = Histogram.of(lengths, counts=rows)
+        told["mean"] = mean = sum(length * count for length, count in zip(lengths, rows, strict=True)) / sum(rows)
+        told["m2"] = sum(count * (length - mean) ** 2 for length, count in zip(lengths, rows, strict=True))
+    return told
 
 
 # Vectors
 
 
-def _centroids(base: DataFrame, keys: Mapping[str, Expression], vectors: Mapping[int, Expression]) -> Told:
+def _centroids(base: DataFrame, keys: Mapping[str, Expression], vectors: Mapping[int, str]) -> Told:
     """The means of vectors, of the dimension that most clean ones have; of several the greatest."""
     import numpy as np
     from pyspark.sql import functions as F
@@ -329,11 +262,11 @@ def _centroids(base: DataFrame, keys: Mapping[str, Expression], vectors: Mapping
     return told
 
 
-def _cells(base: DataFrame, keys: Mapping[str, Expression], vectors: Mapping[int, Expression]) -> DataFrame:
+def _cells(base: DataFrame, keys: Mapping[str, Expression], vectors: Mapping[int, str]) -> DataFrame:
     """One row for each row and `vector`: its group, and which `field` it is of."""
     from pyspark.sql import functions as F
 
-    cells = base.select(*_aliased(keys), F.posexplode(F.array(*vectors.values())).alias("place", "vector"))
+    cells = base.select(*_aliased(keys), F.posexplode(F.array(*map(F.expr, vectors.values()))).alias("place", "vector"))
     fields = list(vectors)
     if fields == list(range(len(fields))):
         return cells.withColumnRenamed("place", "field")
