@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+import processes
 import pytest
 
 from aml_spark import auth
@@ -32,8 +33,9 @@ def _blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module", autouse=True)
 def compiled(spark: SparkSession) -> None:
     """Unlike the other tests' few rows, 336,776 are worth more tasks, and the time to compile code for them."""
-    spark.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
-    spark.conf.set("spark.sql.shuffle.partitions", "2")
+    compiled = {"spark.sql.codegen.factoryMode": "FALLBACK", "spark.sql.shuffle.partitions": "2"}
+    for name, value in {**compiled, **processes.FOR_ALL_ROWS}.items():
+        spark.conf.set(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +179,8 @@ def test_the_demo_runs_again_and_leaves_what_it_promises(spark: SparkSession, de
 def test_the_demo_goes_to_an_emulator_as_on_a_cluster(tmp_path: Path, demo: tuple[Path, list[str]]) -> None:
     (tmp_path / "flights").symlink_to(demo[0] / "flights")
     command = [sys.executable, "-m", "aml_spark", "demo", "--workspace", "emulator", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "SPARK_SUBMIT_OPTS": processes.submit_options(processes.FOR_ALL_ROWS)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "255,987 flights scored with flight-delay/1" in done.stdout
     runs = dict(re.findall(r"^ +(EWR|JFK|LGA) +[\d,]+ +0\.[5-9]\d\d  (\w{32})$", done.stdout, re.MULTILINE))
