@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +259,29 @@ def replace(df: DataFrame, table: Table, stamp: Stamp, *, exists: bool, schema: 
         df.writeTo(table.sql).options(**options).overwrite(F.lit(True))
     else:
         df.write.format("delta").mode("overwrite").options(**options).saveAsTable(table.sql)
+
+
+def create(spark: SparkSession, table: Table, columns: str) -> None:
+    """Make a table where there is none, also where another job makes the same one at the same time.
+
+    Args:
+        spark: the session.
+        table: the table.
+        columns: as SQL's CREATE TABLE has them.
+    """
+    for wait in (0.1, 0.4, 1.6, None):
+        if detail(spark, table) is not None:
+            return
+        try:
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {table.sql} ({columns}) USING DELTA")
+            return
+        except Exception as error:  # Spark's, and Java's own of the storage
+            failed, what = write_error(table, error), condition(error).upper().replace("_", "")
+            # The folder of a table that is being made is there before its first commit.
+            is_made = isinstance(failed, ConflictError) or "ALREADYEXISTS" in what or "NONEMPTYLOCATION" in what
+            if wait is None or not is_made:
+                raise failed from None
+            time.sleep(wait)
 
 
 def append(df: DataFrame, table: Table, stamp: Stamp) -> None:

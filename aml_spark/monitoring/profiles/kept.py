@@ -104,7 +104,8 @@ def save(
         TableError: it can't be written.
     """
     place = Table.of(reach(spark, to))
-    _make(spark, place)
+    table.create(spark, place, DDL)
+    _check(spark, place)
     about = (uuid.uuid4().hex, datetime.datetime.now(datetime.timezone.utc), source_id, source_version, asked)
     rows = [(*about, *(record[name] for name in _RECORD)) for record in _records(profiles)]
     df = spark.createDataFrame(rows, DDL)
@@ -169,18 +170,6 @@ def _told(value: Any) -> Any:
     if isinstance(value, list):
         return [_told(one) for one in value]
     return value
-
-
-def _make(spark: SparkSession, place: Table) -> None:
-    for last in (False, True):
-        if table.detail(spark, place) is not None:
-            break
-        try:
-            spark.sql(f"CREATE TABLE IF NOT EXISTS {place.sql} ({DDL}) USING delta")
-        except Exception as error:  # also where another job makes it at the same time
-            if last:
-                raise table.write_error(place, error) from None
-    _check(spark, place)
 
 
 def _check(spark: SparkSession, place: Table) -> None:

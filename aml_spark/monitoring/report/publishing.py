@@ -70,19 +70,16 @@ def append(report: Report, text: str, spark: SparkSession | None) -> None:
         raise ArgumentError("there is no Spark session in this process", hint="report.to_delta(table, spark=spark)")
     place = Table.of(reach(session, text))
     columns = ", ".join(f"{table.quoted(name)} {kind} COMMENT '{comment}'" for name, (kind, comment) in SCHEMA.items())
-    there = table.detail(session, place) is not None
-    if there:
-        has = session.sql(f"SELECT * FROM {place.sql} LIMIT 0").columns
-        if lacking := [name for name in SCHEMA if name not in has]:
-            raise TargetError(
-                f"{text!r} is another table: it lacks {listed(lacking)}", hint="name a table for metrics alone"
-            )
+    table.create(session, place, columns)
+    has = session.sql(f"SELECT * FROM {place.sql} LIMIT 0").columns
+    if lacking := [name for name in SCHEMA if name not in has]:
+        raise TargetError(
+            f"{text!r} is another table: it lacks {listed(lacking)}", hint="name a table for metrics alone"
+        )
     schema = ", ".join(f"{table.quoted(name)} {kind}" for name, (kind, _) in SCHEMA.items())
     df = session.createDataFrame(list(_rows(report)), schema)
     for attempt in range(_TRIES):
         try:
-            if not there:
-                session.sql(f"CREATE TABLE IF NOT EXISTS {place.sql} ({columns}) USING DELTA")
             if place.is_path:
                 df.write.format("delta").mode("append").save(place.text)
             else:
@@ -90,10 +87,8 @@ def append(report: Report, text: str, spark: SparkSession | None) -> None:
             return
         except Exception as error:  # Spark's, and Java's own of the storage
             failed = table.write_error(place, error)
-            # Two jobs may both make the table; rows that are only added are in nobody's way then.
-            if not isinstance(failed, ConflictError) and "ALREADY_EXISTS" not in table.condition(error):
-                raise failed from None
-            if attempt == _TRIES - 1:
+            # Rows that are only added are in nobody's way.
+            if not isinstance(failed, ConflictError) or attempt == _TRIES - 1:
                 raise failed from None
 
 
