@@ -233,7 +233,7 @@ def _counted(batches: list[pa.RecordBatch]) -> dict[tuple[str, int], dict[str, A
     return {(row["slice"], row["field"]): row for row in told}
 
 
-@pytest.mark.parametrize(("most", "parts"), [(1, 9), (1 << 26, 1)])
+@pytest.mark.parametrize(("most", "parts"), [(1, 28), (1 << 26, 4)])
 def test_what_tasks_count_is_put_together_to_that_of_all_rows(
     monkeypatch: pytest.MonkeyPatch, most: int, parts: int
 ) -> None:
@@ -244,15 +244,26 @@ def test_what_tasks_count_is_put_together_to_that_of_all_rows(
     rows = [[("a", value) for value in part] for part in np.split(values, [5, 9, 1500])]
     rows += [[("a", one), ("b", 1.5)] for one in odd]
     batches = [
-        pa.record_batch({"slice": [name for name, _ in part], "numbers": [[2.5, value] for _, value in part]})
+        pa.record_batch(
+            {
+                "slice": [name for name, _ in part],
+                "numbers": [[2.5, value] for _, value in part],
+                "text": [str(value) for _, value in part],
+            }
+        )
         for part in rows
     ]
     batches.append(batches[0].slice(0, 0))
-    told = list(counting.numbers(["slice"], [3, 7])(iter(batches)))
-    assert len(told) == parts
+    told = list(counting.counted(["slice"], [3, 7], [8])(iter(batches)))
+    assert sum(batch.column("part").is_valid().to_pylist().count(True) for batch in told) == parts
     for some in (told, told[::-1]):
-        found = _counted(list(counting.numbers_together(["slice"])(iter(some))))
-        assert set(found) == {("a", 3), ("a", 7), ("b", 3), ("b", 7)}
+        found = _counted(list(counting.together(["slice"])(iter(some))))
+        assert set(found) == {(name, field) for name in "ab" for field in (3, 7, 8)}
+        assert (set(found["b", 8]["texts"]), found["b", 8]["lengths"], found["b", 8]["rows"]) == (
+            {"1.5"},
+            [3],
+            [len(odd)],
+        )
         whole = found["a", 7]
         assert [whole[name] for name in ("nulls", "nans", "plus", "minus")] == [1, 1, 2, 1]
         arrays = {name: np.array(whole[name]) for name in ("codes", "counts", "lows", "highs", "means")}
@@ -272,9 +283,10 @@ def test_parts_have_the_mean_and_the_squares_of_all_numbers() -> None:
     told = [
         batch
         for part in parts
-        for batch in counting.numbers([], [0])(iter([pa.record_batch({"numbers": [[one] for one in part]})]))
+        for batch in counting.counted([], [0], [])(iter([pa.record_batch({"numbers": [[one] for one in part]})]))
     ]
-    (found,) = (row for batch in counting.numbers_together([])(iter(told * 20)) for row in batch.to_pylist())
+    told = [batch.set_column(batch.num_columns - 1, "count", pa.array([2])) for batch in told]  # each came twice
+    (found,) = (row for batch in counting.together([])(iter(told * 10)) for row in batch.to_pylist())
     values = np.tile(np.concatenate(parts[:-1]), 20)
     assert found["mean"] == pytest.approx(values.mean(), rel=1e-13)
     assert found["squares"] == pytest.approx(((values - values.mean()) ** 2).sum(), rel=1e-10)
@@ -284,16 +296,30 @@ def test_parts_have_the_mean_and_the_squares_of_all_numbers() -> None:
 def test_tasks_need_no_library_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyspark import cloudpickle
 
-    pickled = cloudpickle.dumps((counting.numbers([], [0]), counting.numbers_together([]), counting.texts([], [1])))
+    pickled = cloudpickle.dumps((counting.counted([], [0], [1]), counting.together([])))
     for name in [name for name in sys.modules if name.partition(".")[0] == "aml_spark"]:
         monkeypatch.setitem(sys.modules, name, None)
-    numbers, together, texts = cloudpickle.loads(pickled)
-    (counted,) = together(numbers(iter([pa.record_batch({"numbers": [[2.0], [2.0], [None]]})])))
-    none = {"nans": 0, "plus": 0, "minus": 0}
+    counted, together = cloudpickle.loads(pickled)
+    batch = pa.record_batch({"numbers": [[2.0], [2.0], [None]], "x": ["a", None, "a"]})
+    numbers, texts = (row for batch in together(counted(iter([batch]))) for row in batch.to_pylist())
+    none = dict.fromkeys([name.split()[0] for name in counting.TOGETHER.split(", ")])
     buckets = {"codes": [2098176], "counts": [2], "lows": [2.0], "highs": [2.0], "means": [2.0]}
-    assert counted.to_pylist() == [{"field": 0, "nulls": 1, **none, "mean": 2.0, "squares": 0.0, "level": 0, **buckets}]
-    (counted,) = texts(iter([pa.record_batch({"x": ["a", None, "a"]})]))
-    assert counted.to_pylist() == [{"field": 1, "text": "a", "count": 2}, {"field": 1, "text": None, "count": 1}]
+    assert numbers == {
+        **none,
+        **buckets,
+        **dict.fromkeys(("field", "nans", "plus", "minus", "squares", "level"), 0),
+        "nulls": 1,
+        "mean": 2.0,
+    }
+    assert texts == {
+        **none,
+        **dict.fromkeys(("rest", "most_missed"), 0),
+        **dict.fromkeys(("field", "nulls", "distinct"), 1),
+        "texts": ["a"],
+        "often": [2],
+        "lengths": [1],
+        "rows": [2],
+    }
 
 
 def test_what_is_asked_for_has_a_digest_of_its_own() -> None:

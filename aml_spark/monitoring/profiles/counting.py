@@ -17,182 +17,128 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NUMBERS = "numbers"
-"""The column of what is counted: an array of the fields' doubles."""
-COUNTED = (
+"""The column of the fields' numbers: an array of doubles."""
+COUNTED = "field int, text string, part binary, count long"
+"""Columns of what `counted` gives, behind those of the group: a text and its count, or a part of a column's numbers."""
+TOGETHER = (
     "field int, nulls long, nans long, plus long, minus long, mean double, squares double, level int, "
-    "codes array<long>, counts array<long>, lows array<double>, highs array<double>, means array<double>"
-)
-"""Columns of what `numbers` counted, behind those of the group: how many are no finite number, the mean of the others
-and the sum of their squared distances to it, and their `Histogram`."""
-TEXTS = "field int, text string, count long"
-"""Columns of what `texts` counted, behind those of the group."""
-FREQUENT = (
-    "field int, nulls long, distinct long, rest long, most_missed long, texts array<string>, counts array<long>, "
+    "codes array<long>, counts array<long>, lows array<double>, highs array<double>, means array<double>, "
+    "texts array<string>, often array<long>, rest long, distinct long, most_missed long, "
     "lengths array<int>, rows array<long>"
 )
-"""Columns of what `frequent` keeps, behind those of the group: `Frequencies`, and how many texts have which length."""
+"""Columns of what `together` gives, behind those of the group. Of a column of numbers how many are no finite number,
+the mean of the others and the sum of their squared distances to it, and their `Histogram`; of one of texts the nulls,
+its `Frequencies`, and how many texts have which length."""
 _BYTES = 1 << 26
 
 Counter = Callable[["Iterable[pa.RecordBatch]"], "Iterable[pa.RecordBatch]"]
 """What `DataFrame.mapInArrow` runs on an executor, which needn't have this library."""
 _Part = tuple[Any, ...]
-"""The values of `COUNTED` behind the field; the buckets as arrays."""
+"""Of a column's numbers: the values from `nulls` to `means` in `TOGETHER`."""
 
 
-def numbers(keys: Sequence[str], fields: Sequence[int]) -> Counter:
-    """Count doubles in the buckets of `Histogram.of`, at the level of the rows that are at hand.
+def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -> Counter:
+    """Count doubles in the buckets of `Histogram.of`, at the level of the rows that are at hand, and texts one by one.
 
     All rows together never have a lower level than some of them.
 
     Args:
-        keys: columns of texts by which rows are grouped.
-        fields: what the places of the array `NUMBERS` are called in the result.
+        keys: columns of texts by which rows are grouped; behind them are `NUMBERS`, where there are any, and the texts.
+        numbers: what the places of the array are called in the result.
+        texts: what the columns of texts are called there.
     """
-    keys, fields, name, most, few = list(keys), list(fields), NUMBERS, _BYTES, 1024
-    counted, together = _of_numbers()
-    told, in_groups, in_chunks = _told(keys), _in_groups(keys), _in_chunks()
+    keys, numbers, texts, most = list(keys), list(numbers), list(texts), _BYTES
+    first = len(keys) + bool(numbers)
+    part_of, join = _of_numbers()
+    in_columns, in_groups, in_chunks = _in_columns(NUMBERS, len(numbers)), _in_groups(keys), _in_chunks()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import numpy as np
+        import pickle
+
+        import pyarrow as pa
+
+        def told(group: Sequence[str], field: int, **columns: Any) -> pa.RecordBatch:
+            rows = max(map(len, columns.values()))
+            columns = {name: columns.get(name, pa.nulls(rows)) for name in ("text", "part", "count")}
+            kinds = {"text": pa.string(), "part": pa.binary(), "count": pa.int64()}
+            of = {key: pa.repeat(pa.scalar(value, pa.string()), rows) for key, value in zip(keys, group, strict=True)}
+            of["field"] = pa.repeat(pa.scalar(field, pa.int32()), rows)
+            return pa.record_batch({**of, **{name: columns[name].cast(kind) for name, kind in kinds.items()}})
+
+        def of_numbers() -> list[pa.RecordBatch]:
+            return [
+                told(group, field, part=pa.array([pickle.dumps(join(some))]), count=pa.array([1]))
+                for (*group, field), some in parts.items()
+            ]
+
+        def as_one(some: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+            whole: list[pa.RecordBatch] = pa.Table.from_batches(some).combine_chunks().to_batches() if some else []
+            return whole
 
         parts: dict[tuple[Any, ...], list[_Part]] = {}
         size = 0
         for chunk in in_chunks(batches):
+            found = []
             for group, table in in_groups(chunk):
-                values = table.column(name).combine_chunks().flatten()
-                rows = values.to_numpy(zero_copy_only=False).reshape(-1, len(fields))
-                columns = np.empty(rows.shape[::-1])
-                for start in range(0, len(rows), few):  # a processor's cache holds so many
-                    columns[:, start : start + few] = rows[start : start + few].T
-                nulls = np.zeros(len(fields), dtype=np.int64)
-                if values.null_count:
-                    nulls = values.is_null().to_numpy(zero_copy_only=False).reshape(-1, len(fields)).sum(axis=0)
-                for field, column, missing in zip(fields, columns, nulls.tolist(), strict=True):
-                    part = counted(column, missing)
+                for field, (column, nulls) in zip(numbers, in_columns(table), strict=True):
+                    part = part_of(column, nulls)
                     parts.setdefault((*group, field), []).append(part)
                     size += sum(array.nbytes for array in part[-5:])
-            if size > most:
-                yield told({of: together(some) for of, some in parts.items()})
-                parts, size = {}, 0
-        if parts:
-            yield told({of: together(some) for of, some in parts.items()})
-
-    return run
-
-
-def numbers_together(keys: Sequence[str]) -> Counter:
-    """Put together what `numbers` counted; all of a group and field has to be in one partition."""
-    keys, few = list(keys), 16
-    _, together = _of_numbers()
-    told = _told(keys)
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parts: dict[tuple[Any, ...], list[_Part]] = {}
-        for batch in batches:
-            columns = [column.to_pylist() for column in batch.columns[:-5]]
-            arrays = [
-                [array.values.to_numpy(zero_copy_only=False) for array in column] for column in batch.columns[-5:]
-            ]
-            for row in zip(*columns, *arrays, strict=True):
-                held = parts.setdefault(row[: len(keys) + 1], [])
-                held.append(row[len(keys) + 1 :])
-                if len(held) == few:
-                    held[:] = [together(held)]
-        if parts:
-            yield told({of: together(held) for of, held in parts.items()})
-
-    return run
-
-
-def texts(keys: Sequence[str], fields: Sequence[int]) -> Counter:
-    """Count texts, and nulls among them.
-
-    Args:
-        keys: columns of texts by which rows are grouped.
-        fields: what the columns behind them are called in the result.
-    """
-    keys, fields = list(keys), list(fields)
-    in_groups, in_chunks = _in_groups(keys), _in_chunks()
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        for chunk in in_chunks(batches):
-            parts = []
-            for group, table in in_groups(chunk):
-                for place, field in enumerate(fields, len(keys)):
+                for place, field in enumerate(texts, first):
                     values, counts = table.column(place).value_counts().flatten()
-                    told = {key: pa.repeat(value, len(values)) for key, value in zip(keys, group, strict=True)}
-                    told["field"] = pa.repeat(pa.scalar(field, pa.int32()), len(values))
-                    parts.append(pa.table({**told, "text": values.cast(pa.string()), "count": counts}))
-            yield from pa.concat_tables(parts).combine_chunks().to_batches()
+                    found.append(told(group, field, text=values, count=counts))
+            if size > most:
+                found += of_numbers()
+                parts, size = {}, 0
+            yield from as_one(found)
+        yield from as_one(of_numbers())
 
     return run
 
 
-def frequent(keys: Sequence[str]) -> Counter:
-    """Keep the most frequent texts, of equally frequent ones the first in the order of their bytes; and all lengths.
+def together(keys: Sequence[str]) -> Counter:
+    """Put together what `counted` gave; all of a group and field has to be in one partition, and no row twice.
 
-    Each text comes once; all of a group and field have to be in one partition.
+    Of the texts the most frequent ones are kept, of equally frequent ones the first in the order of their bytes.
     """
-    keys, most, longest = list(keys), MOST_VALUES, MOST_CHARACTERS
-    names = [one.split()[0] for one in FREQUENT.split(", ")]
-    in_groups = _in_groups([*keys, "field"])
-
-    def cut(told: dict[str, Any]) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        held = pa.concat_tables(told["held"])
-        order = pc.sort_indices(held, [("count", "descending"), ("text", "ascending")])
-        others = held.take(order.slice(most)).column("count").to_numpy()
-        told["held"] = [held.take(order.slice(0, most))]
-        told["rest"] += int(others.sum())
-        told["most_missed"] = max(told["most_missed"], int(others.max(initial=0)))
-
-    def lengths_of(texts: pa.ChunkedArray) -> Any:
-        import pyarrow.compute as pc
-
-        lengths = pc.utf8_length(texts).to_numpy().copy()
-        for place in (lengths > longest).nonzero()[0].tolist():  # those end in "… (300 characters)"
-            lengths[place] = int(texts[place].as_py().split()[-2][1:])
-        return lengths
+    keys = list(keys)
+    names = [one.split()[0] for one in TOGETHER.split(", ")]
+    kinds = [one.split()[1] for one in TOGETHER.split(", ")]
+    few, in_groups = 16, _in_groups([*keys, "field"])
+    (_, join), (add, cut) = _of_numbers(), _of_texts()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import numpy as np
+        import pickle
+
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found: dict[tuple[Any, ...], dict[str, Any]] = {}
+        parts: dict[tuple[Any, ...], list[_Part]] = {}
+        texts: dict[tuple[Any, ...], dict[str, Any]] = {}
         for batch in batches:
             for group, table in in_groups(pa.Table.from_batches([batch])):
-                told = found.setdefault(group, {**dict.fromkeys(names[1:5], 0), "lengths": {}, "held": []})
-                is_text = table.column("text").is_valid()
-                told["nulls"] += sum(table.filter(pc.invert(is_text)).column("count").to_pylist())
-                texts = table.filter(is_text).select(["text", "count"])
-                told["distinct"] += len(texts)
-                lengths, places = np.unique(lengths_of(texts.column("text")), return_inverse=True)
-                sums = np.zeros(len(lengths), dtype=np.int64)
-                np.add.at(sums, places, texts.column("count").to_numpy())
-                for length, amount in zip(lengths.tolist(), sums.tolist(), strict=True):
-                    told["lengths"][length] = told["lengths"].get(length, 0) + amount
-                told["held"].append(texts)
-                if sum(map(len, told["held"])) > 32 * most:
-                    cut(told)
-        rows: list[dict[str, Any]] = []
-        for group, told in found.items():
-            cut(told)
-            (kept,) = told.pop("held")
-            by_length = told.pop("lengths")
-            lists = {"texts": kept.column("text").to_pylist(), "counts": kept.column("count").to_pylist()}
-            lists |= {"lengths": list(by_length), "rows": list(by_length.values())}
-            rows.append({**dict(zip([*keys, "field"], group, strict=True)), **told, **lists})
-        if rows:
-            longs = [(name, pa.int64()) for name in names[1:5]]
-            arrays = zip(names[5:], (pa.string(), pa.int64(), pa.int32(), pa.int64()), strict=True)
-            schema = [*((key, pa.string()) for key in keys), ("field", pa.int32()), *longs]
-            schema += [(name, pa.list_(kind)) for name, kind in arrays]
-            yield pa.RecordBatch.from_pylist(rows, schema=pa.schema(schema))
+                is_part = table.column("part").is_valid()
+                of_numbers, of_texts = table.filter(is_part), table.filter(pc.invert(is_part))
+                for part, count in zip(
+                    *(of_numbers.column(name).to_pylist() for name in ("part", "count")), strict=True
+                ):
+                    held = parts.setdefault(group, [])
+                    held += [pickle.loads(part)] * count  # noqa: S301  # `counted` made it
+                    if len(held) >= few:
+                        held[:] = [join(held)]
+                if len(of_texts):
+                    add(texts.setdefault(group, {}), of_texts.select(["text", "count"]))
+        rows = [{**dict(zip(names[1:13], join(some), strict=True)), "of": group} for group, some in parts.items()]
+        rows += [{**cut(told), "of": group} for group, told in texts.items()]
+        types = {"int": pa.int32(), "long": pa.int64(), "double": pa.float64(), "string": pa.string()}
+        types |= {f"array<{name}>": pa.list_(kind) for name, kind in types.items()}
+        told = {key: pa.array([row["of"][place] for row in rows], pa.string()) for place, key in enumerate(keys)}
+        told["field"] = pa.array([row["of"][-1] for row in rows], pa.int32())
+        told |= {
+            name: pa.array([row.get(name) for row in rows], types[kind])
+            for name, kind in zip(names[1:], kinds[1:], strict=True)
+        }
+        yield pa.record_batch(told)
 
     return run
 
@@ -204,7 +150,7 @@ def _of_numbers() -> tuple[Callable[[Any, int], _Part], Callable[[list[_Part]], 
     """The arithmetic: a column of numbers → a part; parts → one."""
     most, per_log, at_one = MOST_BUCKETS, CODE_PER_LOG, CODE_AT_ONE
 
-    def counted(column: Any, nulls: int) -> _Part:
+    def part_of(column: Any, nulls: int) -> _Part:
         import numpy as np
 
         column.sort()  # NaN is last, as which nulls came, too
@@ -229,9 +175,9 @@ def _of_numbers() -> tuple[Callable[[Any, int], _Part], Callable[[list[_Part]], 
             mean = float((means * (counts / max(len(finite), 1))).sum())
             squares = float(np.square(finite - mean).sum())
         codes = np.maximum.accumulate(codes[starts].astype(np.int64))  # a logarithm may step back by its last digit
-        return together([(*others, mean, squares, 0, codes, counts, lows, highs, means)])
+        return join([(*others, mean, squares, 0, codes, counts, lows, highs, means)])
 
-    def together(parts: list[_Part]) -> _Part:
+    def join(parts: list[_Part]) -> _Part:
         import numpy as np
 
         nulls, nans, plus, minus = (sum(part[place] for part in parts) for place in range(4))
@@ -260,24 +206,76 @@ def _of_numbers() -> tuple[Callable[[Any, int], _Part], Callable[[list[_Part]], 
             codes, counts = codes[starts], joined
         return (nulls, nans, plus, minus, mean, squares, level, codes, counts, lows, highs, means)
 
-    return counted, together
+    return part_of, join
 
 
-def _told(keys: Sequence[str]) -> Callable[[dict[tuple[Any, ...], _Part]], pa.RecordBatch]:
-    """Parts, by group and field, as rows of `COUNTED`."""
-    keys = list(keys)
-    names = [one.split()[0] for one in COUNTED.split(", ")]
+def _of_texts() -> tuple[Callable[[dict[str, Any], Any], None], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """What adds counted texts to what is known of a column, and what gives it as values of `TOGETHER`."""
+    most, longest = MOST_VALUES, MOST_CHARACTERS
 
-    def told(parts: dict[tuple[Any, ...], _Part]) -> pa.RecordBatch:
+    def kept(told: dict[str, Any]) -> pa.Table:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        columns = list(zip(*((*of, *part) for of, part in parts.items()), strict=True))
-        types = [*(pa.string() for _ in keys), pa.int32(), *[pa.int64()] * 4, *[pa.float64()] * 2, pa.int32()]
-        types += [*[pa.list_(pa.int64())] * 2, *[pa.list_(pa.float64())] * 3]
-        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, types, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, names=[*keys, *names])
+        held = pa.concat_tables(told["held"])
+        order = pc.sort_indices(held, [("count", "descending"), ("text", "ascending")])
+        others = held.take(order.slice(most)).column("count").to_numpy()
+        told["held"] = [held.take(order.slice(0, most))]
+        told["rest"] += int(others.sum())
+        told["most_missed"] = max(told["most_missed"], int(others.max(initial=0)))
+        return told["held"][0]
 
-    return told
+    def add(told: dict[str, Any], table: pa.Table) -> None:
+        import numpy as np
+        import pyarrow.compute as pc
+
+        if not told:
+            told |= {**dict.fromkeys(("nulls", "rest", "distinct", "most_missed"), 0), "by_length": {}, "held": []}
+        is_text = table.column("text").is_valid()
+        told["nulls"] += sum(table.filter(pc.invert(is_text)).column("count").to_pylist())
+        texts = table.filter(is_text)
+        told["distinct"] += len(texts)
+        lengths = pc.utf8_length(texts.column("text")).to_numpy().copy()
+        for place in (lengths > longest).nonzero()[0].tolist():  # those end in "… (300 characters)"
+            lengths[place] = int(texts.column("text")[place].as_py().split()[-2][1:])
+        different, places = np.unique(lengths, return_inverse=True)
+        sums = np.zeros(len(different), dtype=np.int64)
+        np.add.at(sums, places, texts.column("count").to_numpy())
+        for length, rows in zip(different.tolist(), sums.tolist(), strict=True):
+            told["by_length"][length] = told["by_length"].get(length, 0) + rows
+        told["held"].append(texts)
+        if sum(map(len, told["held"])) > 32 * most:
+            kept(told)
+
+    def cut(told: dict[str, Any]) -> dict[str, Any]:
+        best = kept(told)
+        texts, often = (best.column(name).to_pylist() for name in ("text", "count"))
+        lengths, rows = list(told["by_length"]), list(told["by_length"].values())
+        return {**told, "texts": texts, "often": often, "lengths": lengths, "rows": rows}
+
+    return add, cut
+
+
+def _in_columns(name: str, size: int) -> Callable[[pa.Table], Iterator[tuple[Any, int]]]:
+    """A table → each column of numbers, nulls as NaN, and how many nulls it has."""
+    few = 1024
+
+    def in_columns(table: pa.Table) -> Iterator[tuple[Any, int]]:
+        import numpy as np
+
+        if not size:
+            return
+        values = table.column(name).combine_chunks().flatten()
+        rows = values.to_numpy(zero_copy_only=False).reshape(-1, size)
+        columns = np.empty(rows.shape[::-1])
+        for start in range(0, len(rows), few):  # a processor's cache holds so many
+            columns[:, start : start + few] = rows[start : start + few].T
+        nulls = np.zeros(size, dtype=np.int64)
+        if values.null_count:
+            nulls = values.is_null().to_numpy(zero_copy_only=False).reshape(-1, size).sum(axis=0)
+        yield from zip(columns, nulls.tolist(), strict=True)
+
+    return in_columns
 
 
 def _in_groups(keys: Sequence[str]) -> Callable[[pa.Table], Iterator[tuple[tuple[Any, ...], pa.Table]]]:

@@ -1,4 +1,4 @@
-"""Rows → `Profile`: one query over a DataFrame for its numbers, one for its texts, whatever the number of columns.
+"""Rows → `Profile`: one query over a DataFrame, whatever the number of columns, and two more for its vectors.
 
 Each task counts its numbers by bucket and its texts by value, see `counting`; that is put together by column, also in
 tasks. Only buckets, frequent values and the texts' lengths reach the driver.
@@ -14,6 +14,7 @@ from aml_spark.monitoring.profiles import counting
 from aml_spark.monitoring.profiles.fields import (
     MISSING,
     OTHER,
+    Field,
     chosen,
     leaves_of,
     named,
@@ -48,8 +49,8 @@ def profiles(
 ) -> list[Profile]:
     """Profile a DataFrame, or each group of its rows.
 
-    It is computed once for its numbers, once for its texts and booleans, and twice for its vectors; of a table in
-    columns each pass reads its own ones only. With `by` there is one more for its most frequent values.
+    It is computed once, and twice more for its vectors, which then are all that is read. With `by` there is one more
+    for its most frequent values.
 
     Args:
         df: any rows, also none. Structs are taken apart: `b` in the struct `a` is the column `a.b`. A text of more than
@@ -87,8 +88,7 @@ def profiles(
         keys["window"] = window_of(leaves, time_column, window)
     known: Told = {}
     for part in (
-        _numbers(base, keys, {at: field.number for at, field in enumerate(fields) if field.number is not None}),
-        _texts(base, keys, {at: field.text for at, field in enumerate(fields) if field.text is not None}),
+        _counted(base, keys, fields),
         _centroids(base, keys, {at: field.value for at, field in enumerate(fields) if field.kind == "embedding"}),
     ):
         for place, told in part.items():
@@ -138,28 +138,36 @@ def _aliased(keys: Mapping[str, Expression]) -> list[Expression]:
     return [expression.alias(name) for name, expression in keys.items()]
 
 
-# Numbers
+# Numbers and texts
 
 
-def _numbers(base: DataFrame, keys: Mapping[str, Expression], numbers: Mapping[int, str]) -> Told:
-    """What the fields' numbers give."""
+def _counted(base: DataFrame, keys: Mapping[str, Expression], fields: Sequence[Field]) -> Told:
+    """What the fields' numbers and texts give."""
     from pyspark.sql import functions as F
 
-    if not numbers:
+    numbers = {at: field.number for at, field in enumerate(fields) if field.number is not None}
+    texts = {at: field.text for at, field in enumerate(fields) if field.text is not None}
+    if not fields:
         return {}
-    # As one array Spark hands them on faster than as columns.
-    values = base.select(*_aliased(keys), F.expr(f"array({', '.join(numbers.values())})").alias(counting.NUMBERS))
-    schema = "".join(f"{key} string, " for key in keys) + counting.COUNTED
+    # As one array Spark hands numbers on faster than as columns.
+    read = [F.expr(f"array({', '.join(numbers.values())})").alias(counting.NUMBERS)] if numbers else []
+    read += [F.expr(text).alias(f"text{at}") for at, text in texts.items()]
+    of = "".join(f"{key} string, " for key in keys)
+    each = [*keys, "field"]
     rows = (
-        values.mapInArrow(counting.numbers(list(keys), list(numbers)), schema)
-        .repartition(*keys, "field")
-        .mapInArrow(counting.numbers_together(list(keys)), schema)
+        base.select(*_aliased(keys), *read)
+        .mapInArrow(counting.counted(list(keys), list(numbers), list(texts)), of + counting.COUNTED)
+        # A table may have more texts than fit in a process. Parts of numbers go along; equal ones count as often.
+        .groupBy(*each, "text", "part")
+        .agg(F.sum("count").alias("count"))
+        .repartition(*each)
+        .mapInArrow(counting.together(list(keys)), of + counting.TOGETHER)
         .collect()
     )
-    return {(_group(row), row["field"]): _counted(row) for row in rows}
+    return {(_group(row), row["field"]): _of_texts(row) if row["level"] is None else _of_numbers(row) for row in rows}
 
 
-def _counted(row: Any) -> dict[str, Any]:
+def _of_numbers(row: Any) -> dict[str, Any]:
     import numpy as np
 
     codes, counts = (np.array(row[name], dtype=np.int64) for name in ("codes", "counts"))
@@ -174,39 +182,15 @@ def _counted(row: Any) -> dict[str, Any]:
         "histogram": histogram,
     }
     if histogram.total:
-        low, high = histogram.lows[0], histogram.highs[-1]
-        told["mean"] = float(np.clip(row["mean"], low, high))
-        told["m2"] = float(row["squares"]) if low < high else 0.0
+        told["mean"] = float(np.clip(row["mean"], lows[0], highs[-1]))
+        told["m2"] = float(row["squares"]) if lows[0] < highs[-1] else 0.0
     return told
 
 
-# Texts
-
-
-def _texts(base: DataFrame, keys: Mapping[str, Expression], texts: Mapping[int, str]) -> Told:
-    """The most frequent texts, of equally frequent ones the first in the order of their bytes; and all lengths."""
-    from pyspark.sql import functions as F
-
-    if not texts:
-        return {}
-    each = [*keys, "field"]
-    columns = base.select(*_aliased(keys), *(F.expr(text).alias(f"n{at}") for at, text in texts.items()))
-    schemas = ["".join(f"{key} string, " for key in keys) + of for of in (counting.TEXTS, counting.FREQUENT)]
-    rows = (
-        columns.mapInArrow(counting.texts(list(keys), list(texts)), schemas[0])
-        .groupBy(*each, "text")
-        .agg(F.sum("count").alias("count"))
-        .repartition(*each)
-        .mapInArrow(counting.frequent(list(keys)), schemas[1])
-        .collect()
-    )
-    return {(_group(row), row["field"]): _frequent(row) for row in rows}
-
-
-def _frequent(row: Any) -> dict[str, Any]:
+def _of_texts(row: Any) -> dict[str, Any]:
     lengths, rows = row["lengths"], row["rows"]
     frequencies = Frequencies(
-        counts=dict(zip(row["texts"], row["counts"], strict=True)),
+        counts=dict(zip(row["texts"], row["often"], strict=True)),
         rest=row["rest"],
         distinct=row["distinct"],
         most_missed=row["most_missed"],
