@@ -63,7 +63,8 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
             kinds = {"text": pa.string(), "part": pa.binary(), "count": pa.int64()}
             of = {key: pa.repeat(pa.scalar(value, pa.string()), rows) for key, value in zip(keys, group, strict=True)}
             of["field"] = pa.repeat(pa.scalar(field, pa.int32()), rows)
-            return pa.record_batch({**of, **{name: columns[name].cast(kind) for name, kind in kinds.items()}})
+            of |= {name: columns[name].cast(kind) for name, kind in kinds.items()}
+            return pa.RecordBatch.from_arrays(list(of.values()), names=list(of))
 
         def of_numbers() -> list[pa.RecordBatch]:
             return [
@@ -138,7 +139,7 @@ def together(keys: Sequence[str]) -> Counter:
             name: pa.array([row.get(name) for row in rows], types[kind])
             for name, kind in zip(names[1:], kinds[1:], strict=True)
         }
-        yield pa.record_batch(told)
+        yield pa.RecordBatch.from_arrays(list(told.values()), names=list(told))
 
     return run
 
