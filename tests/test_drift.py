@@ -467,3 +467,11 @@ def test_weighted_drift_breaches_only_where_a_column_that_matters_does() -> None
     nothing = drift.weighted(metrics, {"z": 1.0}, 0.1)
     assert (math.isnan(nothing.value), nothing.breached) == (True, False)
     assert nothing.note == "no column has both a distance and an importance"
+
+
+@pytest.mark.parametrize("scaled", [0.4, 0.9, 1.4, 3.0, 4.5])
+def test_beyond_many_values_a_p_value_is_still_scipys_to_six_digits(scaled: float) -> None:
+    each = 2 * distances.MOST_STEPS + 2  # of two such tables half as many count
+    apart = scaled / math.sqrt(each / 2)
+    wanted = stats.kstwo.sf(apart, each // 2)
+    assert distances.kolmogorov_smirnov_p(apart, each, each) == pytest.approx(wanted, abs=3e-7)

@@ -49,12 +49,12 @@ def profiles(
 ) -> list[Profile]:
     """Profile a DataFrame, or each group of its rows.
 
-    It is computed once, and twice more for its vectors, which then are all that is read. With `by` there is one more
-    for its most frequent values.
+    It is computed once, and where it has vectors twice more, for these alone. With `by` it is once more, for the most
+    frequent values of that column.
 
     Args:
         df: any rows, also none. Structs are taken apart: `b` in the struct `a` is the column `a.b`. A text of more than
-            `MOST_CHARACTERS` characters is counted by its beginning.
+            `MOST_CHARACTERS` characters is counted by its beginning and its length.
         columns: the columns to profile, nested ones as `a.b`, a struct's name for all in it; all of them by default.
         by: a column whose values, as texts, have a profile each; the rest is in the slice `(other)`, nulls are in
             `(missing)`.
