@@ -46,7 +46,7 @@ SAME_LAYER = {
     3: set[str](),
     4: {"cli", "demo"},
 }
-WORKER_USERS = {"environment", "forms", "signature", "udf"}
+WORKER_USERS = {"environment", "forms", "monitoring", "signature", "udf"}
 MOST_LINES = 400
 # In `monitoring` what is said of tables follows from values alone, so it can be tested without Spark.
 MATHS = [FOLDER / "monitoring" / f"{name}.py" for name in ("metric", "profiles/frequencies", "profiles/histogram")]

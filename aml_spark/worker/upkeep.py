@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
-import zipimport
+from collections.abc import Callable
 
 
 def settle() -> None:
@@ -21,12 +20,22 @@ def stir() -> None:
     gc.collect()
 
 
-def forget_archives() -> None:
-    """Drop the import system's finders for zip files and jars; the next import from one makes it anew.
+def forgetting() -> Callable[[], None]:
+    """Give what drops the import system's finders for zip files and jars; the next import from one makes it anew.
 
     Before each task Spark has all finders look again, for which one of an archive reads the whole list of its files,
-    and each jar of the session is on the path.
+    and each jar of the session is on the path. As a function of a function it travels to where this module isn't.
     """
-    for path, finder in list(sys.path_importer_cache.items()):
-        if isinstance(finder, zipimport.zipimporter):
-            del sys.path_importer_cache[path]
+
+    def forget() -> None:
+        import sys
+        import zipimport
+
+        for path, finder in list(sys.path_importer_cache.items()):
+            if isinstance(finder, zipimport.zipimporter):
+                del sys.path_importer_cache[path]
+
+    return forget
+
+
+forget_archives = forgetting()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aml_spark.monitoring.profiles.fields import MOST_CHARACTERS
 from aml_spark.monitoring.profiles.frequencies import MOST_VALUES
 from aml_spark.monitoring.profiles.histogram import CODE_AT_ONE, CODE_PER_LOG, MOST_BUCKETS
+from aml_spark.worker.upkeep import forgetting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,21 +44,23 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
     All rows together never have a lower level than some of them.
 
     Args:
-        keys: columns of texts by which rows are grouped; behind them are `NUMBERS`, where there are any, and the texts.
+        keys: columns of texts; rows are grouped by each of them, and the others are null then. Behind them are
+            `NUMBERS`, where there are any, and the texts.
         numbers: what the places of the array are called in the result.
         texts: what the columns of texts are called there.
     """
     keys, numbers, texts, most = list(keys), list(numbers), list(texts), _BYTES
     first = len(keys) + bool(numbers)
     part_of, join = _of_numbers()
-    in_columns, in_groups, in_chunks = _in_columns(NUMBERS, len(numbers)), _in_groups(keys), _in_chunks()
+    in_columns, in_chunks, forget = _in_columns(NUMBERS, len(numbers)), _in_chunks(), forgetting()
+    groupings = [_in_groups(keys[place : place + 1]) for place in range(max(len(keys), 1))]
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pickle
 
         import pyarrow as pa
 
-        def told(group: Sequence[str], field: int, **columns: Any) -> pa.RecordBatch:
+        def told(group: Sequence[str | None], field: int, **columns: Any) -> pa.RecordBatch:
             rows = max(map(len, columns.values()))
             columns = {name: columns.get(name, pa.nulls(rows)) for name in ("text", "part", "count")}
             kinds = {"text": pa.string(), "part": pa.binary(), "count": pa.int64()}
@@ -72,6 +75,11 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
                 for (*group, field), some in parts.items()
             ]
 
+        def in_each_group(chunk: pa.Table) -> Iterator[tuple[list[str | None], pa.Table]]:
+            for place, in_groups in enumerate(groupings):
+                for group, table in in_groups(chunk):
+                    yield [*[None] * place, *group, *[None] * (len(keys) - place - 1)], table
+
         def as_one(some: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
             whole: list[pa.RecordBatch] = pa.Table.from_batches(some).combine_chunks().to_batches() if some else []
             return whole
@@ -80,7 +88,7 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
         size = 0
         for chunk in in_chunks(batches):
             found = []
-            for group, table in in_groups(chunk):
+            for group, table in in_each_group(chunk):
                 for field, (column, nulls) in zip(numbers, in_columns(table), strict=True):
                     part = part_of(column, nulls)
                     parts.setdefault((*group, field), []).append(part)
@@ -93,6 +101,7 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
                 parts, size = {}, 0
             yield from as_one(found)
         yield from as_one(of_numbers())
+        forget()
 
     return run
 
@@ -106,7 +115,7 @@ def together(keys: Sequence[str]) -> Counter:
     names = [one.split()[0] for one in TOGETHER.split(", ")]
     kinds = [one.split()[1] for one in TOGETHER.split(", ")]
     few, in_groups = 16, _in_groups([*keys, "field"])
-    (_, join), (add, cut) = _of_numbers(), _of_texts()
+    (_, join), (add, cut), forget = _of_numbers(), _of_texts(), forgetting()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pickle
@@ -140,6 +149,7 @@ def together(keys: Sequence[str]) -> Counter:
             for name, kind in zip(names[1:], kinds[1:], strict=True)
         }
         yield pa.RecordBatch.from_arrays(list(told.values()), names=list(told))
+        forget()
 
     return run
 
@@ -280,7 +290,7 @@ def _in_columns(name: str, size: int) -> Callable[[pa.Table], Iterator[tuple[Any
 
 
 def _in_groups(keys: Sequence[str]) -> Callable[[pa.Table], Iterator[tuple[tuple[Any, ...], pa.Table]]]:
-    """A table → the rows of each group."""
+    """A table → the rows of each group; nulls are one."""
     keys = list(keys)
 
     def in_groups(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
@@ -292,7 +302,7 @@ def _in_groups(keys: Sequence[str]) -> Callable[[pa.Table], Iterator[tuple[tuple
             return
         places = np.zeros(len(table), dtype=np.int64)
         for key in keys:
-            encoded = table.column(key).combine_chunks().dictionary_encode()
+            encoded = table.column(key).combine_chunks().dictionary_encode("encode")
             encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
             places = places * len(encoded.dictionary) + encoded.indices.to_numpy()
         table = table.take(pa.array(np.argsort(places, kind="stable")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -214,6 +214,39 @@ def window_of(leaves: Sequence[Field], time_column: str | None, unit: str) -> Ex
     if unit == "hour" and field.type != "timestamp_ntz":
         form += "xxx"
     return F.coalesce(F.date_format(F.date_trunc(unit, F.expr(field.value)), form), F.lit(MISSING))
+
+
+def in_groups(df: DataFrame, keys: Mapping[str, Expression], *columns: Expression) -> DataFrame:
+    """Columns of each row with the slice and the window that it is in.
+
+    Where rows have both, each stands there twice: once with either, the other one being null. Slices times windows may
+    be more than fits in a driver.
+    """
+    from pyspark.sql import functions as F
+
+    if len(keys) < 2:
+        return df.select(*columns, *(key.alias(name) for name, key in keys.items()))
+    nothing = F.lit(None).cast("string")
+    groups = [F.struct(*((key if name == one else nothing).alias(name) for name, key in keys.items())) for one in keys]
+    exploded = df.select(*columns, F.explode(F.array(*groups)).alias("group"))
+    return exploded.select(*exploded.columns[:-1], "group.*")
+
+
+def in_order(slices: Sequence[str] | None) -> Callable[[str | None, str | None], tuple[Any, ...]]:
+    """What slice and window are sorted by: slices as they are named, then windows by time."""
+    order = {name: place for place, name in enumerate([*(slices or ()), OTHER, MISSING])}
+
+    def place(value: str | None, window: str | None) -> tuple[Any, ...]:
+        return value is None, order.get(value or "", 0), in_time(window or "")
+
+    return place
+
+
+def in_time(window: str) -> tuple[bool, str, float]:
+    """The order of windows; that of rows without a time comes last."""
+    # Of two hours that clocks show the same, the one farther ahead of UTC comes first.
+    is_time = window[:1].isdigit()
+    return not is_time, window[:19], -float((is_time and window[19:22]) or 0)
 
 
 # Buckets

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark.monitoring.profiles import counting
 from aml_spark.monitoring.profiles.fields import (
-    MISSING,
-    OTHER,
     Field,
     chosen,
+    in_groups,
+    in_order,
     leaves_of,
     named,
     slice_of,
@@ -67,8 +67,8 @@ def profiles(
         version: the version of it that the DataFrame is.
 
     Returns:
-        One profile for each group of slice and window that has rows, in the order of slices (most frequent first) and
-        windows. One where there is nothing to group by, or no row.
+        One profile for each slice that has rows, the most frequent first, and then one for each window. One where there
+        is nothing to group by, or no row.
 
     Raises:
         ArgumentError: `window` is none of these, or comes without `time_column`.
@@ -95,9 +95,9 @@ def profiles(
             known.setdefault(place, {}).update(told)
     rows = {group: told["rows"] for (group, _), told in known.items()}
     if not fields:
-        each = base.select(*_aliased(keys)).groupBy(*keys).agg(F.count("*").alias("rows")).collect()
+        each = in_groups(base, keys).groupBy(*keys).agg(F.count("*").alias("rows")).collect()
         rows = {_group(row): row["rows"] for row in each if row["rows"]}
-    order = {name: place for place, name in enumerate([*(slices or ()), OTHER, MISSING])}
+    place_of = in_order(slices)
     return [
         Profile(
             rows=rows.get(group, 0),
@@ -116,10 +116,7 @@ def profiles(
             slice=group[0],
             window=group[1],
         )
-        for group in sorted(
-            rows or {(None, None): 0},
-            key=lambda group: (order.get(group[0] or "", 0), group[1] == MISSING, group[1] or ""),
-        )
+        for group in sorted(rows or {(None, None): 0}, key=lambda group: place_of(*group))
     ]
 
 
@@ -132,10 +129,6 @@ def _of_kind(kind: Kind, told: Mapping[str, Any]) -> dict[str, Any]:
 def _group(row: Any) -> Group:
     known = row.asDict()
     return known.get("slice"), known.get("window")
-
-
-def _aliased(keys: Mapping[str, Expression]) -> list[Expression]:
-    return [expression.alias(name) for name, expression in keys.items()]
 
 
 # Numbers and texts
@@ -155,7 +148,7 @@ def _counted(base: DataFrame, keys: Mapping[str, Expression], fields: Sequence[F
     of = "".join(f"{key} string, " for key in keys)
     each = [*keys, "field"]
     rows = (
-        base.select(*_aliased(keys), *read)
+        base.select(*(key.alias(name) for name, key in keys.items()), *read)
         .mapInArrow(counting.counted(list(keys), list(numbers), list(texts)), of + counting.COUNTED)
         # A table may have more texts than fit in a process. Parts of numbers go along; equal ones count as often.
         .groupBy(*each, "text", "part")
@@ -250,7 +243,8 @@ def _cells(base: DataFrame, keys: Mapping[str, Expression], vectors: Mapping[int
     """One row for each row and `vector`: its group, and which `field` it is of."""
     from pyspark.sql import functions as F
 
-    cells = base.select(*_aliased(keys), F.posexplode(F.array(*map(F.expr, vectors.values()))).alias("place", "vector"))
+    grouped = in_groups(base, keys, F.array(*map(F.expr, vectors.values())).alias("vectors"))
+    cells = grouped.select(*keys, F.posexplode("vectors").alias("place", "vector"))
     fields = list(vectors)
     if fields == list(range(len(fields))):
         return cells.withColumnRenamed("place", "field")
