@@ -77,18 +77,19 @@ def test_probabilities_by_slice_and_month_agree_with_scikit_learn(df: DataFrame,
     found = outcomes(
         df, label="delay > 15", prediction="p", by="the.place", time_column="day", window="month", decision=0.4
     )
-    assert {one.window for one in found} == {f"2013-0{month}-01" for month in (1, 2, 3)}
-    assert {"(other)", "(missing)", "w0"} < {str(one.slice) for one in found}
-    assert [one.slice for one in found[:3]] == ["w0"] * 3  # the most frequent one first
-    assert len({one.slice for one in found}) == 22
-    whole = found[0]
-    for one in found[1:]:
+    assert [one.window for one in found] == [None] * 22 + [f"2013-0{month}-01" for month in (1, 2, 3)]
+    assert [one.slice for one in found[20:]] == ["(other)", "(missing)", None, None, None]
+    assert found[0].slice == "w0"  # the most frequent one
+    whole, months = found[0], found[22]
+    for one in found[1:22]:
         whole = whole.merge(one)
+    for one in found[23:]:
+        months = months.merge(one)
+    assert months.rows == whole.rows
     assert (whole.rows, whole.unlabelled, whole.unpredicted, whole.counted) == (900, 2, 1, 897)
     assert (whole.slice, whole.window, whole.classes) == (None, None, ("false", "true"))
-    january = next(one for one in found if one.window == "2013-01-01" and one.slice == "w0")
-    inside = rows[(rows["the.place"] == "w0") & (rows["day"].dt.month == 1)]
-    for outcome, part in ((whole, rows), (january, inside)):
+    first, january = rows[rows["the.place"] == "w0"], rows[rows["day"].dt.month == 1]
+    for outcome, part in ((whole, rows), (found[0], first), (found[22], january)):
         frame = part.dropna(subset=["delay", "p"])
         late, said = frame["delay"] > 15, frame["p"]
         values, bounds = _values(outcome), _bounds(outcome)

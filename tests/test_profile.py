@@ -409,17 +409,27 @@ def test_slices_and_windows(spark: SparkSession) -> None:
             "SELECT IF(id >= 46, NULL, CAST(id DIV 2 AS STRING)) AS k, id AS x, IF(id = 47, NULL, "
             "timestamp_seconds(1603584000 + IF(id = 46, 3600, 0))) AS t FROM range(48)"
         )
-        found = profiles(df, columns=["x"], by="k", time_column="t", window="hour")
+        df = df.selectExpr("*", "array(CAST(x AS DOUBLE)) AS v")
+        found = profiles(df, columns=["x", "k", "v"], by="k", time_column="t", window="hour")
         days = profiles(df, columns=["x"], time_column="t", window="week")
     finally:
         spark.conf.unset("spark.sql.session.timeZone")
     slices = [one.slice for one in found]
-    assert slices == [*sorted(map(str, range(23)))[:20], OTHER, MISSING, MISSING]
-    assert [one.rows for one in found] == [2] * 20 + [6, 1, 1]
-    assert {one.window for one in found[:21]} == {"2020-10-25T02:00:00+02:00"}
-    assert [one.window for one in found[21:]] == ["2020-10-25T02:00:00+01:00", MISSING]
+    assert slices == [*sorted(map(str, range(23)))[:20], OTHER, MISSING, None, None, None]
+    assert [one.rows for one in found] == [2] * 20 + [6, 2] + [46, 1, 1]
+    windows = ["2020-10-25T02:00:00+02:00", "2020-10-25T02:00:00+01:00", MISSING]
+    assert [one.window for one in found] == [None] * 22 + windows  # in the order of time
     assert [(one.window, one.rows, one.slice) for one in days] == [("2020-10-19", 47, None), (MISSING, 1, None)]
-    _same(_merged([one.columns["x"].histogram for one in found]), Histogram.of(range(48)))
+    for parts in (found[:22], found[22:]):  # each row is in a slice, and once more in a window
+        _same(_merged([one.columns["x"].histogram for one in parts]), Histogram.of(range(48)))
+        texts, vectors = zip(*((one.columns["k"], one.columns["v"].centroid) for one in parts), strict=True)
+        assert sum(one.frequencies.total for one in texts if one.frequencies) == 46
+        assert sum(one.count for one in vectors if one) == 48
+    assert [round(one.columns["v"].centroid.mean[0], 9) for one in found[22:] if one.columns["v"].centroid] == [
+        sum(range(46)) / 46,
+        46,
+        47,
+    ]
 
 
 def test_many_texts_are_counted_exactly(spark: SparkSession) -> None:

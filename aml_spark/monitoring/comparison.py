@@ -205,23 +205,12 @@ def _baseline(asked: Comparison) -> _Parts:
 
 
 def _parted(parts: Sequence[Part]) -> _Parts:
-    """Parts of a table, put together: all of them, those of each slice, those of each window."""
-    slices: dict[str, list[Part]] = {}
-    windows: dict[str, list[Part]] = {}
-    for one in parts:
-        if one.slice is not None:
-            slices.setdefault(one.slice, []).append(one)
-        if one.window is not None:
-            windows.setdefault(one.window, []).append(one)
-
-    def together(some: Sequence[Part]) -> Part:
-        return replace(reduce(lambda one, two: one.merge(two), some), slice=None, window=None)
-
-    return _Parts(
-        whole=together(parts),
-        slices={name: replace(together(some), slice=name) for name, some in slices.items()},
-        windows={name: replace(together(some), window=name) for name, some in sorted(windows.items())},
-    )
+    """A table's slices and windows, and all of it, which either make together."""
+    slices: dict[str, Part] = {one.slice: one for one in parts if one.slice is not None}
+    windows: dict[str, Part] = {one.window: one for one in parts if one.window is not None}
+    every: list[Part] = list(slices.values()) or list(windows.values()) or list(parts)
+    whole: Part = reduce(lambda one, two: one.merge(two), every)
+    return _Parts(whole=replace(whole, slice=None, window=None), slices=slices, windows=windows)
 
 
 def _outcomes(of: Opened, predictions: Predictions | None, asked: Comparison) -> _Parts | None:

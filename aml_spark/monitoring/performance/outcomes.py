@@ -12,9 +12,9 @@ from aml_spark.errors import ArgumentError, SchemaError, TableError, did_you_mea
 from aml_spark.monitoring.performance.outcome import BINS, Calibration, Moments, Outcome, Scores, Task, square
 from aml_spark.monitoring.performance.reading import Reading, column, finite, reading, text
 from aml_spark.monitoring.profiles.fields import (
-    MISSING,
-    OTHER,
     bucket_of,
+    in_groups,
+    in_order,
     leaves_of,
     named,
     slice_of,
@@ -71,7 +71,8 @@ def outcomes(
         window: time windows of the rows, as `passes.profiles` has them.
 
     Returns:
-        One for each slice and window that has rows, in the order of `passes.profiles`; one where there are no rows.
+        One for each slice and each window that has rows, in the order of `passes.profiles`; one where there is nothing
+        to group by, or no row.
 
     Raises:
         ArgumentError: arguments that don't go together.
@@ -80,13 +81,13 @@ def outcomes(
     if not math.isfinite(decision):
         raise ArgumentError(f"decision is {decision!r}; expected a finite number")
     read = [column(df, label, "label").alias("label"), column(df, prediction, "prediction").alias("prediction")]
-    rows, names = _rows(df, read, by, slices, time_column, window)
-    plan = reading(rows, task, classes, finest=by is None and window is None)
+    rows, slices = _rows(df, read, by, slices, time_column, window)
+    plan = reading(df.select(*read), task, classes, finest=by is None and window is None)
     found = list(_regressions(rows, plan) if plan.task == "regression" else _classifications(rows, plan, decision))
     if not found:
         return [Outcome(task=plan.task, classes=plan.classes, confusion=square(len(plan.classes)))]
-    order = {name: place for place, name in enumerate(names)}
-    return sorted(found, key=lambda one: (order.get(one.slice or "", 0), one.window == MISSING, one.window or ""))
+    place_of = in_order(slices)
+    return sorted(found, key=lambda one: place_of(one.slice, one.window))
 
 
 def joined(df: DataFrame, labels: DataFrame, key: str | Sequence[str]) -> DataFrame:
@@ -134,27 +135,24 @@ def _rows(
     slices: Sequence[str] | None,
     time_column: str | None,
     window: str | None,
-) -> tuple[DataFrame, list[str]]:
-    """What is read of rows, with their slice and window, and the slices that there may be, in order."""
+) -> tuple[DataFrame, Sequence[str] | None]:
+    """What is read of rows, with their slice or window, and the slices that there may be, in order."""
     from pyspark.sql import functions as F
 
-    nothing, names = F.lit(None).cast("string"), [f"c{place}" for place in range(len(df.columns))]
-    if by is None and window is None:
-        return df.select(*read, nothing.alias("slice"), nothing.alias("window")), []
-    leaves = list(leaves_of(df, names))
-    start = nothing if window is None else window_of(leaves, time_column, window)
+    names = [f"c{place}" for place in range(len(df.columns))]
     own = [F.col(table.quoted(of)).alias(name) for of, name in zip(df.columns, names, strict=True)]
     base = df.select(*read, *own)
-    value = nothing
+    keys: dict[str, Column] = {}
+    leaves = list(leaves_of(df, names)) if by is not None or window is not None else []
     if by is not None:
         field = named(leaves, by, "by")
         slices = slices_of(base, field) if slices is None else slices
-        value = slice_of(field, slices)
-    return base.select("label", "prediction", value.alias("slice"), start.alias("window")), [
-        *(slices or ()),
-        OTHER,
-        MISSING,
-    ]
+        keys["slice"] = slice_of(field, slices)
+    if window is not None:
+        keys["window"] = window_of(leaves, time_column, window)
+    rows = in_groups(base, keys, F.col("label"), F.col("prediction"))
+    nothing = F.lit(None).cast("string")
+    return rows.select("*", *(nothing.alias(name) for name in ("slice", "window") if name not in keys)), slices
 
 
 def _groups(df: DataFrame) -> Iterator[tuple[str | None, str | None, pd.DataFrame]]:

@@ -155,11 +155,6 @@ def moment(seconds: float, type_name: str) -> str:
     return f"{then:%Y-%m-%d}" if type_name == "date" else f"{then:%Y-%m-%d %H:%M}"
 
 
-def in_time(window: str) -> tuple[bool, str]:
-    """The order of windows; that of rows without a time comes last."""
-    return not window[:1].isdigit(), window
-
-
 def excess(metric: Metric) -> float:
     """How many times a value passes its threshold; 1 is at the threshold, NaN where there is none."""
     value, threshold = metric.value, metric.threshold
