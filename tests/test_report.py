@@ -111,6 +111,15 @@ def test_the_summary_tells_of_types_missing_values_and_columns_that_are_gone() -
         ([BREACHED[0]], "1 of 2 columns breached"),
         ([replace(BREACHED[0], column=None, signal="performance")], "Performance breached"),
         ([BREACHED[0], replace(BREACHED[0], column=None)], "1 of 2 columns and 1 check of the whole table breached"),
+        ([replace(BREACHED[0], slice="JFK")], "1 of 2 columns breached in slices or windows"),
+        (
+            [replace(BREACHED[0], window="2013-06-01"), replace(BREACHED[0], column="carrier")],
+            "1 of 2 columns breached, 1 more in slices or windows",
+        ),
+        (
+            [replace(BREACHED[0], slice="JFK"), replace(BREACHED[0], column=None, signal="performance")],
+            "Performance breached, 1 of 2 columns in slices or windows",
+        ),
     ],
 )
 def test_the_verdict_is_one_sentence(metrics: list[Metric], words: str) -> None:

@@ -46,6 +46,11 @@ class Finding:
     told: tuple[str, ...] = ()
     severity: float = 0.0
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether nothing breached in all rows, but in slices or windows."""
+        return all(metric.slice is not None or metric.window is not None for metric in self.metrics)
+
     def line(self, *, values: bool = True) -> str:
         """One line of text; without `values` no category, no slice, no least and no greatest number stands in it."""
         compared = [comparison(metric) for metric in self.metrics[:_NAMED]]
@@ -82,19 +87,24 @@ def findings(report: Report) -> list[Finding]:
 
 
 def verdict(report: Report) -> str:
-    """The report in one sentence."""
+    """The report in one sentence. Columns that breach in slices or windows alone are told apart: of many, some do."""
     found = findings(report)
-    columns = [one.column for one in found if one.column is not None]
+    columns = [one for one in found if one.column is not None and not one.is_partial]
+    partial = sum(one.column is not None and one.is_partial for one in found)
     checks = sum(one.column is None and one.what is None for one in found)
-    known = len(report.columns)
+    known = _counted(len(report.columns), "column")
     if not any(metric.threshold is not None or metric.breached for metric in report.metrics_found):
-        return f"Nothing was held against a threshold, of {_counted(known, 'column')}"
+        return f"Nothing was held against a threshold, of {known}"
     if not found:
-        return f"Passed: nothing breached in {_counted(known, 'column')}"
-    parts = [f"{len(columns)} of {_counted(known, 'column')}"] if columns else []
+        return f"Passed: nothing breached in {known}"
+    parts = [f"{len(columns)} of {known}"] if columns else []
     parts += ["performance"] if any(one.what for one in found) else []
     parts += [_counted(checks, "check") + " of the whole table"] if checks else []
-    return f"{', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]} breached".capitalize()
+    told = f"{', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]} breached".capitalize() if parts else ""
+    if not partial:
+        return told
+    others = f"{partial} more" if columns else f"{partial} of {known}"
+    return f"{told}, {others} in slices or windows" if told else f"{others} breached in slices or windows"
 
 
 def comparison(metric: Metric) -> str:
