@@ -449,7 +449,6 @@ def test_keys_conditions_types_and_the_latest_time_are_counted_by_slice(spark: S
         time_column="t",
         expectations={"many": "`i.d` > 1", "st": "length(k) = 1 AND rand() < 2", "text": "cast(s AS int) > 0"},
         types=TYPES,
-        bounds={"x": (6.0, 8.0), "k": (0.0, 1.0), "no": (0.0, 1.0)},
         slices=F.concat(F.lit("slice "), F.col("k")),
     )
     assert (whole.rows, whole.slice, whole.duplicates, whole.key) == (4, None, 2, ("i.d", "k"))
@@ -459,7 +458,6 @@ def test_keys_conditions_types_and_the_latest_time_are_counted_by_slice(spark: S
     assert whole.wrong == WRONG
     assert whole.wanted == {name: kind for name, kind in TYPES.items() if name != "gone"}
     assert whole.lacking == ("gone",)
-    assert whole.outside == {"x": 2}
     (newest,) = spark.sql("SELECT unix_seconds(timestamp'2013-06-02 12:00:00')").collect()[0]
     assert whole.newest == newest
     assert [(one.slice, one.rows, one.duplicates) for one in slices] == [("slice a", 2, None), ("slice b", 2, None)]

@@ -26,6 +26,8 @@ from aml_spark.monitoring.report.report import Report
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from aml_spark.testing import EmulatorProcess
+
 BREACHED = [
     metric("population_stability_index", 0.41, column="delay", threshold=0.2, breached=True),
     metric("jensen_shannon_distance", 0.15, column="carrier", threshold=0.1, breached=True, bound=0.001),
@@ -295,6 +297,30 @@ def test_without_a_run_or_a_version_a_report_is_logged_nevertheless(
     logged = mlflow.get_run(run_id).data.metrics
     assert sorted(logged.values()) == [0, 1, 2, 3, 4]
     assert "the registry took no tags for models:/nobody/7" in caplog.text
+
+
+def test_a_workspace_gets_a_report_within_its_limit_of_names(
+    azureml_workspace: EmulatorProcess, flights: Report
+) -> None:
+    import mlflow
+
+    address = azureml_workspace.facts["tracking_uri"]
+    rest = [metric("psi", 0.0, column=f"c{at}", threshold=0.1) for at in range(60)]
+    of = replace(flights, metrics_found=(*rest, *BREACHED))
+    with aml_spark.configure(workspace=address, experiment="monitoring", autolog=False):
+        client = mlflow.MlflowClient()
+        with mlflow.start_run() as run:
+            mlflow.log_text("flavors: {}", "model/MLmodel")
+        mlflow.register_model(f"runs:/{run.info.run_id}/model", "delay")
+        found = client.get_run(of.log())
+        names = {Path(one.path).name for one in client.list_artifacts(found.info.run_id, "monitoring")}
+        page = mlflow.artifacts.load_text(f"runs:/{found.info.run_id}/monitoring/report.html")
+        tags = client.get_model_version("delay", "1").tags
+    assert len(found.data.metrics) == 50
+    assert {"drift.delay.population_stability_index", "JFK/drift.delay.jensen_shannon_distance"} < {*found.data.metrics}
+    assert names == {"report.html", "metrics.csv", "baseline.json", "target.json"}
+    assert page == of.to_html()
+    assert tags["aml_spark.monitoring.run_id"] == found.info.run_id
 
 
 def test_where_names_are_few_those_that_matter_are_logged(caplog: pytest.LogCaptureFixture) -> None:

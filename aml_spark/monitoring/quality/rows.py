@@ -41,7 +41,7 @@ class Checks:
         wrong: by column, the values that can't be taken for its wanted type; none where that isn't a type in SQL.
         wanted: by column, that type.
         lacking: columns that have a wanted type and aren't there.
-        outside: by column, the finite numbers outside the bounds that were given.
+        outside: by column, the finite numbers outside the baseline's, where each row was held against them: `exact`.
         key: columns that identify a row.
         duplicates: rows beyond the first of each key; None where no key was given, and of a slice.
         time_column: column that says when a row is of.
@@ -80,7 +80,6 @@ def checked(
     time_column: str | None = None,
     expectations: Mapping[str, str] | None = None,
     types: Mapping[str, DataType | str] | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
     slices: Column | None = None,
 ) -> list[Checks]:
     """Count in one pass over the rows, and in one over their keys.
@@ -94,7 +93,6 @@ def checked(
             cast in ANSI mode, is told in `Checks.broken`.
         types: the types that columns should have: `casts.types_of` a model, or those of a baseline. Columns with a type
             that keeps all values cost nothing.
-        bounds: least and greatest number that a column should have. Columns that aren't numbers are left out.
         slices: text column with the name of a row's slice.
 
     Returns:
@@ -112,7 +110,6 @@ def checked(
     conditions = {("failed", name): _condition(df, name, text) for name, text in _expected(expectations).items()}
     wanted, lacking, wrong = _types(df, types or {})
     conditions |= {("wrong", name): one for name, one in wrong.items() if one is not None}
-    conditions |= {("outside", name): one for name, one in _outside(df, bounds or {}).items()}
     time = None if time_column is None else _of(time_column).cast("timestamp")
     asked = _Asked(conditions=conditions, time=time, slices=slices)
     parts, broken = _counted(df, asked)
@@ -131,7 +128,6 @@ def checked(
             wrong=dict.fromkeys(wrong, 0) | told("wrong"),
             wanted=wanted,
             lacking=lacking,
-            outside=told("outside"),
             key=tuple(key or ()),
             time_column=time_column,
             newest=max(times) / 1e6 if times else None,
@@ -233,20 +229,6 @@ def _types(
             condition = misfit(value, has, wanted)
         wrong[name] = None if condition is None else F.expr(condition)
     return found, tuple(lacking), wrong
-
-
-def _outside(df: DataFrame, bounds: Mapping[str, tuple[float, float]]) -> dict[str, Column]:
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import NumericType
-
-    found, schema = {}, df.schema
-    for name, (low, high) in bounds.items():
-        place = _located(schema, name)
-        if place is not None and isinstance(place[1], NumericType):
-            value = F.expr(place[0]).cast("double")
-            # NaN is greater than infinity in Spark.
-            found[name] = (F.abs(value) < F.lit(float("inf"))) & ((value < F.lit(low)) | (value > F.lit(high)))
-    return found
 
 
 def _located(schema: StructType, name: str) -> tuple[str, DataType] | None:
