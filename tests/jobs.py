@@ -236,7 +236,7 @@ class Jobs:
                 while trace() == before:
                     assert process.is_alive(), self.words()
                     assert time.monotonic() < end, self.words()
-                    time.sleep(0.0005)
+                    time.sleep(0.002)
 
     def words(self) -> str:
         """The last ones of the newest job in processes of its own."""
