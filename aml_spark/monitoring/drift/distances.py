@@ -156,7 +156,6 @@ def kolmogorov_smirnov_p(distance: float, baseline: int, target: int) -> float:
     Vrbik (Communications in Statistics 47, 2018), which is within 3e-7 of SciPy's.
     """
     from scipy.special import kolmogorov
-    from scipy.stats import kstwo
 
     if math.isnan(distance) or not baseline or not target:
         return math.nan
@@ -164,6 +163,8 @@ def kolmogorov_smirnov_p(distance: float, baseline: int, target: int) -> float:
     if rows > MOST_STEPS:
         scaled = math.sqrt(rows) * distance
         return float(kolmogorov(scaled + 1 / (6 * math.sqrt(rows)) + (scaled - 1) / (4 * rows)))
+    from scipy.stats import kstwo
+
     return float(min(max(kstwo.sf(distance, rows), 0.0), 1.0))
 
 
@@ -174,18 +175,24 @@ def wasserstein(baseline: Histogram, target: Histogram) -> tuple[float, float]:
     2 (μ − l) (h − μ) / (h − l) each at the most, which is where they all lie at the two ends.
     """
     import numpy as np
-    from scipy.stats import wasserstein_distance
 
     if not baseline.total or not target.total:
         return math.nan, 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        value = wasserstein_distance(baseline.means, target.means, baseline.counts, target.counts)
+        # What SciPy has is in scipy.stats, whose import takes longer than all distances of a table.
+        means = np.sort(np.concatenate([baseline.means, target.means]))
+        first, second = (
+            np.append(0, np.cumsum(histogram.counts))[np.searchsorted(histogram.means, means[:-1], side="right")]
+            / histogram.total
+            for histogram in (baseline, target)
+        )
+        value = float((np.abs(first - second) * np.diff(means)).sum())
         bound = 0.0
         for histogram in (baseline, target):
             width = histogram.highs - histogram.lows
             share = np.divide(histogram.means - histogram.lows, width, out=np.zeros_like(width), where=width > 0)
             bound += float((2 * share * (1 - share) * width * (histogram.counts / histogram.total)).sum())
-    return (float(value), bound) if math.isfinite(value) and math.isfinite(bound) else (math.nan, 0.0)
+    return (value, bound) if math.isfinite(value) and math.isfinite(bound) else (math.nan, 0.0)
 
 
 def spread(histogram: Histogram) -> float:
