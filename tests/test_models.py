@@ -96,8 +96,12 @@ def test_archives_on_the_path_are_not_read_again_before_each_task(
     monkeypatch.syspath_prepend(str(tmp_path / "archive.zip"))
     import first_of_archive  # type: ignore[import-not-found]
 
+    def archives() -> list[str]:
+        return [path for path, one in sys.path_importer_cache.items() if isinstance(one, zipimport.zipimporter)]
+
+    assert archives()
     upkeep.forget_archives()
-    assert not [finder for finder in sys.path_importer_cache.values() if isinstance(finder, zipimport.zipimporter)]
+    assert not archives()
     import second_of_archive  # type: ignore[import-not-found]
 
     assert (first_of_archive.value, second_of_archive.value) == (1, 2)

@@ -233,6 +233,11 @@ def test_a_table_of_no_rows_has_one_outcome(spark: SparkSession, label: str, pre
     assert all(map(math.isnan, _values(found).values()))
 
 
+def test_columns_of_one_name_do_not_matter_beside_the_two(spark: SparkSession) -> None:
+    twice = spark.createDataFrame([(1.0, 1.5, 7, 8)], "label double, prediction double, id int, id int")
+    assert _one(twice).counted == 1
+
+
 def test_rows_without_any_label_are_scored_all_the_same(df: DataFrame) -> None:
     known = _one(df, label="delay > 15", prediction="p")
     scored = _one(df, label=None, prediction="p", classes=[False, True])

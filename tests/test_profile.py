@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import importlib.util
 import math
 import sys
-from collections.abc import Sequence
+import zipfile
+import zipimport
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,6 +294,21 @@ def test_parts_have_the_mean_and_the_squares_of_all_numbers() -> None:
     assert found["mean"] == pytest.approx(values.mean(), rel=1e-13)
     assert found["squares"] == pytest.approx(((values - values.mean()) ** 2).sum(), rel=1e-10)
     assert (sum(found["counts"]), found["nans"]) == (len(values), 20)
+
+
+def test_counting_leaves_no_archive_that_is_read_again_before_the_next_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("of_archive.py", "")
+    batches: Iterable[pa.RecordBatch] = [pa.record_batch({"numbers": [[1.0]]})]
+    for count in (counting.counted([], [0], []), counting.together([])):
+        monkeypatch.syspath_prepend(str(tmp_path / "archive.zip"))
+        assert importlib.util.find_spec("of_archive") is not None
+        batches = list(count(iter(batches)))
+        assert not [one for one in sys.path_importer_cache.values() if isinstance(one, zipimport.zipimporter)]
+    (found,) = batches
+    assert found.to_pylist()[0]["counts"] == [1]
 
 
 def test_tasks_need_no_library_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

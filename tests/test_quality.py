@@ -391,6 +391,14 @@ def test_windows_are_held_against_the_median_of_the_others_and_gaps_are_told() -
     for unit, second, count in (("month", "2013-03-01", 2), ("quarter", "2013-05-01", 2), ("year", "2015-02-01", 3)):
         pair = windows(("2013-02-01T00:00:00", 1), (f"{second}T00:00:00", 1))
         assert len(quality.row_counts(pair, limits, unit=unit)) == count
+    hours = windows(*((f"2020-10-25T0{hour}:00:00+0{ahead}:00", 1) for hour, ahead in ((2, 1), (1, 2), (2, 2))))
+    put_back = quality.row_counts(hours, limits, unit="hour")  # two o'clock comes twice, first in summer's time
+    assert [metric.window[11:] for metric in put_back if metric.window] == [
+        "01:00:00+02:00",
+        "02:00:00+02:00",
+        "02:00:00+01:00",
+    ]
+    assert [bool(metric.note) for metric in put_back] == [True, False, True]
     (alone,) = quality.row_counts(days[:1], limits, unit="week")
     assert math.isnan(alone.value)
     assert alone.note == "there is no other window"

@@ -17,7 +17,7 @@ from reports import MADE_AT, column, metric, outcome, profile, report
 
 import aml_spark
 from aml_spark.errors import AmlSparkError, ArgumentError, BreachError, TargetError
-from aml_spark.monitoring.metric import Metric
+from aml_spark.monitoring.metric import Metric, in_time
 from aml_spark.monitoring.profiles.histogram import Histogram
 from aml_spark.monitoring.profiles.profile import Profile
 from aml_spark.monitoring.report import alerts, findings, pictures, publishing
@@ -116,11 +116,23 @@ def test_the_summary_tells_of_types_missing_values_and_columns_that_are_gone() -
         ([replace(BREACHED[0], slice="JFK")], "1 of 2 columns breached in slices or windows"),
         (
             [replace(BREACHED[0], window="2013-06-01"), replace(BREACHED[0], column="carrier")],
-            "1 of 2 columns breached, 1 more in slices or windows",
+            "1 of 2 columns breached, 1 of 2 columns in slices or windows",
         ),
         (
             [replace(BREACHED[0], slice="JFK"), replace(BREACHED[0], column=None, signal="performance")],
             "Performance breached, 1 of 2 columns in slices or windows",
+        ),
+        (
+            [replace(BREACHED[0], column=None, metric="weighted_drift", slice="JFK")],
+            "1 check breached in slices or windows",
+        ),
+        (
+            [
+                BREACHED[0],
+                replace(BREACHED[0], column="carrier", slice="JFK"),
+                replace(BREACHED[0], column=None, signal="performance", window="2013-06-01"),
+            ],
+            "1 of 2 columns breached, 1 of 2 columns and performance in slices or windows",
         ),
     ],
 )
@@ -145,6 +157,11 @@ def test_the_verdict_is_one_sentence(metrics: list[Metric], words: str) -> None:
 )
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
     assert findings.number(value) == text
+
+
+def test_windows_of_any_form_have_an_order() -> None:
+    windows = ["(missing)", "2020-10-26T02:00:00+01:00", "2020-10-25T02:00:00Z", "2020-10-25"]
+    assert sorted(windows, key=in_time) == windows[::-1]
 
 
 def test_a_terminal_gets_a_table_that_moves_no_cursor() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from numbers import Real
 from typing import Literal
 
@@ -40,6 +41,16 @@ class Metric:
     window: str | None = None
     bound: float = 0.0
     note: str | None = None
+
+
+def in_time(window: str) -> tuple[bool, str, timedelta]:
+    """The order of windows; that of rows without a time comes last."""
+    try:
+        ahead = datetime.fromisoformat(window).utcoffset() or timedelta()
+    except ValueError:
+        ahead = timedelta()
+    # Of two hours that clocks show the same, the one farther ahead of UTC is the first.
+    return not window[:1].isdigit(), window[:19], -ahead
 
 
 class Thresholds:

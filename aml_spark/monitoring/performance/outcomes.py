@@ -139,11 +139,14 @@ def _rows(
     """What is read of rows, with their slice or window, and the slices that there may be, in order."""
     from pyspark.sql import functions as F
 
+    nothing = F.lit(None).cast("string")
+    if by is None and window is None:
+        return df.select(*read, nothing.alias("slice"), nothing.alias("window")), None
     names = [f"c{place}" for place in range(len(df.columns))]
     own = [F.col(table.quoted(of)).alias(name) for of, name in zip(df.columns, names, strict=True)]
     base = df.select(*read, *own)
     keys: dict[str, Column] = {}
-    leaves = list(leaves_of(df, names)) if by is not None or window is not None else []
+    leaves = list(leaves_of(df, names))
     if by is not None:
         field = named(leaves, by, "by")
         slices = slices_of(base, field) if slices is None else slices
@@ -151,7 +154,6 @@ def _rows(
     if window is not None:
         keys["window"] = window_of(leaves, time_column, window)
     rows = in_groups(base, keys, F.col("label"), F.col("prediction"))
-    nothing = F.lit(None).cast("string")
     return rows.select("*", *(nothing.alias(name) for name in ("slice", "window") if name not in keys)), slices
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from aml_spark.monitoring.profiles.fields import MOST_CHARACTERS
 from aml_spark.monitoring.profiles.frequencies import MOST_VALUES
 from aml_spark.monitoring.profiles.histogram import CODE_AT_ONE, CODE_PER_LOG, MOST_BUCKETS
-from aml_spark.worker.upkeep import forgetting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +48,8 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
         numbers: what the places of the array are called in the result.
         texts: what the columns of texts are called there.
     """
+    from aml_spark.worker.upkeep import forgetting
+
     keys, numbers, texts, most = list(keys), list(numbers), list(texts), _BYTES
     first = len(keys) + bool(numbers)
     part_of, join = _of_numbers()
@@ -111,6 +112,8 @@ def together(keys: Sequence[str]) -> Counter:
 
     Of the texts the most frequent ones are kept, of equally frequent ones the first in the order of their bytes.
     """
+    from aml_spark.worker.upkeep import forgetting
+
     keys = list(keys)
     names = [one.split()[0] for one in TOGETHER.split(", ")]
     kinds = [one.split()[1] for one in TOGETHER.split(", ")]

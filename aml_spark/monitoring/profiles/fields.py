@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
+from aml_spark.monitoring.metric import in_time
 from aml_spark.monitoring.profiles.histogram import CODE_AT_ONE, CODE_PER_LOG
 from aml_spark.monitoring.profiles.profile import Kind
 from aml_spark.table import quoted
@@ -240,13 +241,6 @@ def in_order(slices: Sequence[str] | None) -> Callable[[str | None, str | None],
         return value is None, order.get(value or "", 0), in_time(window or "")
 
     return place
-
-
-def in_time(window: str) -> tuple[bool, str, float]:
-    """The order of windows; that of rows without a time comes last."""
-    # Of two hours that clocks show the same, the one farther ahead of UTC comes first.
-    is_time = window[:1].isdigit()
-    return not is_time, window[:19], -float((is_time and window[19:22]) or 0)
 
 
 # Buckets

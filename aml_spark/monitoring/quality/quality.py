@@ -10,7 +10,7 @@ from statistics import median
 
 from aml_spark.errors import listed
 from aml_spark.monitoring.drift.drift import FALSE_ALARMS
-from aml_spark.monitoring.metric import Metric, Thresholds
+from aml_spark.monitoring.metric import Metric, Thresholds, in_time
 from aml_spark.monitoring.profiles.profile import Column, Profile
 from aml_spark.monitoring.quality.outside import counted, known
 from aml_spark.monitoring.quality.rows import Checks
@@ -129,7 +129,7 @@ def row_counts(windows: Sequence[Profile], thresholds: Thresholds, *, unit: str)
     """By what share each time window has more rows than the others have, at the median.
 
     Args:
-        windows: the profiles of a table's windows, all of one slice or of none. A window without rows has none.
+        windows: the profiles of a table's windows. A window without rows has none.
         thresholds: made with `defaults` among its own.
         unit: "hour", "day", "week", "month", "quarter" or "year". Hours without rows aren't told, because clocks are
             put forward.
@@ -138,7 +138,9 @@ def row_counts(windows: Sequence[Profile], thresholds: Thresholds, *, unit: str)
         `row_count_change` of each window, in their order, and −1 for the first of each row of windows without rows. NaN
         with the reason where there is no other window, and of rows without a time.
     """
-    timed = sorted((one for one in windows if (one.window or "")[:1].isdigit()), key=lambda one: str(one.window))
+    timed = sorted(
+        (one for one in windows if (one.window or "")[:1].isdigit()), key=lambda one: in_time(one.window or "")
+    )
     found = []
     for place, one in enumerate(timed):
         others = [other.rows for other in (*timed[:place], *timed[place + 1 :])]

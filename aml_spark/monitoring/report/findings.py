@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
-from aml_spark.monitoring.metric import Metric
+from aml_spark.monitoring.metric import Metric, in_time
 from aml_spark.monitoring.performance.performance import HIGHER_IS_BETTER
 from aml_spark.monitoring.profiles.frequencies import Frequencies
 
@@ -87,24 +87,30 @@ def findings(report: Report) -> list[Finding]:
 
 
 def verdict(report: Report) -> str:
-    """The report in one sentence. Columns that breach in slices or windows alone are told apart: of many, some do."""
+    """The report in one sentence. What breaches in slices or windows alone is told apart: of many, some do."""
     found = findings(report)
-    columns = [one for one in found if one.column is not None and not one.is_partial]
-    partial = sum(one.column is not None and one.is_partial for one in found)
-    checks = sum(one.column is None and one.what is None for one in found)
     known = _counted(len(report.columns), "column")
     if not any(metric.threshold is not None or metric.breached for metric in report.metrics_found):
         return f"Nothing was held against a threshold, of {known}"
     if not found:
         return f"Passed: nothing breached in {known}"
-    parts = [f"{len(columns)} of {known}"] if columns else []
+    of_all = _told([one for one in found if not one.is_partial], known, " of the whole table")
+    of_some = _told([one for one in found if one.is_partial], known)
+    if of_all and of_some:
+        text = f"{of_all} breached, {of_some} in slices or windows"
+    else:
+        text = f"{of_all} breached" if of_all else f"{of_some} breached in slices or windows"
+    return text[0].upper() + text[1:]
+
+
+def _told(found: Sequence[Finding], known: str, checks: str = "") -> str:
+    """What findings are of: columns, performance, checks."""
+    columns = sum(one.column is not None for one in found)
+    others = sum(one.column is None and one.what is None for one in found)
+    parts = [f"{columns} of {known}"] if columns else []
     parts += ["performance"] if any(one.what for one in found) else []
-    parts += [_counted(checks, "check") + " of the whole table"] if checks else []
-    told = f"{', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]} breached".capitalize() if parts else ""
-    if not partial:
-        return told
-    others = f"{partial} more" if columns else f"{partial} of {known}"
-    return f"{told}, {others} in slices or windows" if told else f"{others} breached in slices or windows"
+    parts += [_counted(others, "check") + checks] if others else []
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
 
 
 def comparison(metric: Metric) -> str:
@@ -194,7 +200,7 @@ def _finding(report: Report, column: str | None, what: str | None, metrics: Sequ
         what=what if what == "performance" else None,
         metrics=tuple(worst.values()),
         slices=tuple(dict.fromkeys(metric.slice for metric in metrics if metric.slice is not None)),
-        windows=(tuple(sorted({metric.window for metric in metrics if metric.window is not None})), windows),
+        windows=(tuple(sorted({one.window for one in metrics if one.window is not None}, key=in_time)), windows),
         changed=tuple(text for text, _ in changed),
         told=tuple(text for text, harmless in changed if harmless),
         severity=severity,

@@ -12,9 +12,8 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.monitoring.metric import Metric, Thresholds
+from aml_spark.monitoring.metric import Metric, Thresholds, in_time
 from aml_spark.monitoring.performance import performance
-from aml_spark.monitoring.profiles import fields
 from aml_spark.monitoring.report import findings, pictures
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ def html(report: Report) -> str:
 def content(report: Report) -> dict[str, Any]:
     """All that the page shows, as JSON takes it: None for NaN, texts for infinities."""
     columns = report.columns
-    windows = sorted(
-        {*(one.window for one in report.windows if one.window), *_places(report, "window")}, key=fields.in_time
-    )
+    windows = sorted({*(one.window for one in report.windows if one.window), *_places(report, "window")}, key=in_time)
     slices = list(
         dict.fromkeys([*(one.slice for one in report.slices if one.slice is not None), *_places(report, "slice")])
     )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from aml_spark import table
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, ConflictError, TargetError, listed
-from aml_spark.monitoring.profiles import fields, kept
+from aml_spark.monitoring.metric import in_time
+from aml_spark.monitoring.profiles import kept
 from aml_spark.monitoring.report import findings
 from aml_spark.session import active_session
 from aml_spark.table import Table
@@ -162,7 +163,7 @@ def _logged(report: Report, most_names: int | None) -> list[Any]:
     from mlflow.entities import Metric as Logged
 
     known_windows = {metric.window for metric in report.metrics_found if metric.window is not None}
-    windows = sorted(known_windows, key=fields.in_time)
+    windows = sorted(known_windows, key=in_time)
     steps = {window: step for step, window in enumerate(windows)}
     now = int(report.made_at.timestamp() * 1000)
     names: dict[tuple[str | None, ...], str] = {}
