@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
-from aml_spark.monitoring.metric import Metric, in_time
+from aml_spark.monitoring.metric import Metric
 from aml_spark.monitoring.performance.performance import HIGHER_IS_BETTER
 from aml_spark.monitoring.profiles.frequencies import Frequencies
 
@@ -31,7 +31,7 @@ class Finding:
         what: how it begins, where it has no column: `performance`, or nothing.
         metrics: those that breached in all rows, the worst first; where none did, those of slices and windows.
         slices: values of the `by=` column in whose rows something breached.
-        windows: those in which something breached, and how many there are.
+        windows: in how many something breached, and how many there are.
         changed: what one sees in the data, such as `mean 61.2 → 78.4`.
         told: the same without any value of a row, for messages that leave the report.
         severity: what findings are ordered by.
@@ -41,7 +41,7 @@ class Finding:
     what: str | None
     metrics: tuple[Metric, ...]
     slices: tuple[str, ...] = ()
-    windows: tuple[tuple[str, ...], int] = ((), 0)
+    windows: tuple[int, int] = (0, 0)
     changed: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     severity: float = 0.0
@@ -60,8 +60,8 @@ class Finding:
         text = f"{changed} ({text})" if changed else text
         if name := self.column if self.column is not None else self.what:
             text = f"{name}: {text}"
-        named, known = self.windows
-        where = [f"{len(named)} of {_counted(known, 'window')}"] if named else []
+        breached, known = self.windows
+        where = [f"{breached} of {_counted(known, 'window')}"] if breached else []
         if self.slices:
             what = "slice" if len(self.slices) == 1 else "slices"
             where.append(f"{what} {_some(self.slices)}" if values else _counted(len(self.slices), "slice"))
@@ -200,7 +200,7 @@ def _finding(report: Report, column: str | None, what: str | None, metrics: Sequ
         what=what if what == "performance" else None,
         metrics=tuple(worst.values()),
         slices=tuple(dict.fromkeys(metric.slice for metric in metrics if metric.slice is not None)),
-        windows=(tuple(sorted({one.window for one in metrics if one.window is not None}, key=in_time)), windows),
+        windows=(len({metric.window for metric in metrics if metric.window is not None}), windows),
         changed=tuple(text for text, _ in changed),
         told=tuple(text for text, harmless in changed if harmless),
         severity=severity,
