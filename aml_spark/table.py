@@ -138,7 +138,8 @@ def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Det
     from pyspark.errors import AnalysisException, ParseException
 
     try:
-        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("format", "id", "properties").collect()[0]
+        # Without a selection, which would take a job, and so it is with the history.
+        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").collect()[0]
     except ParseException:
         raise _no_delta() from None
     except AnalysisException as error:
@@ -175,9 +176,8 @@ def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Det
 
 def history(spark: SparkSession, table: Table, newest: int | None = None) -> list[Commit]:
     """The commits that the table still knows, or so many of them, newest first."""
-    told = "version", "operation", "userMetadata", "operationMetrics"
     limit = "" if newest is None else f" LIMIT {newest}"
-    rows = spark.sql(f"DESCRIBE HISTORY {table.sql}{limit}").select(*told).collect()
+    rows = spark.sql(f"DESCRIBE HISTORY {table.sql}{limit}").collect()
     return [
         _commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {})
         for row in sorted(rows, key=lambda row: row["version"], reverse=True)
@@ -193,7 +193,7 @@ def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
     from pyspark.sql import functions as F
 
     try:
-        where = spark.sql(f"DESCRIBE DETAIL {table.sql}").select("location").collect()[0][0]
+        where = spark.sql(f"DESCRIBE DETAIL {table.sql}").collect()[0]["location"]
         known = spark.read.format("parquet").load(f"{where}/_delta_log/*.checkpoint*.parquet")
         return bool(known.where(F.col("txn.appId") == app_id).head(1))
     except Exception as error:  # Java's own, too: of a storage that refuses
