@@ -105,13 +105,13 @@ def _call(emulator: EmulatorProcess, client: MLClient, method: str, path: str, *
     token = client._credential.get_token("https://management.azure.com/.default").token
     url = f"{facts['arm_url']}{workspace}/{path}?api-version=2023-04-01"
     headers = {"Authorization": f"Bearer {token}"}
-    return requests.request(method, url, headers=headers, verify=facts["ca_file"], timeout=60, **options)
+    return requests.request(method, url, headers=headers, verify=facts["authority_file"], timeout=60, **options)
 
 
 def _plan_failure(emulator: EmulatorProcess, code: str, message: str) -> None:
     url = f"{emulator.facts['arm_url']}/emulator/operations/failures"
     told = {"code": code, "message": message}
-    requests.post(url, json=told, verify=emulator.facts["ca_file"], timeout=60).raise_for_status()
+    requests.post(url, json=told, verify=emulator.facts["authority_file"], timeout=60).raise_for_status()
 
 
 # The workspace, its computes and its assets
@@ -394,7 +394,7 @@ def test_an_artifact_has_a_name_that_a_file_can_have(
     root = client.workspaces.get().mlflow_tracking_uri.partition("/mlflow/v1.0")[2]
     url = f"{facts['arm_url']}/history/v1.0{root}/experiments/e/runs/{run.info.run_id}/artifacts/batch/metadata"
     token = client._credential.get_token("https://management.azure.com/.default").token
-    options: dict[str, Any] = {"verify": facts["ca_file"], "timeout": 60}
+    options: dict[str, Any] = {"verify": facts["authority_file"], "timeout": 60}
     headers = {"Authorization": f"Bearer {token}"}
     answer = requests.post(url, json={"paths": [{"path": f"deep/{name}"}]}, headers=headers, **options)
     assert answer.status_code == (200 if good else 400)

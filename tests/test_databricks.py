@@ -316,7 +316,7 @@ def test_what_was_there_from_the_start_stays(client: WorkspaceClient, path: str)
 
 def test_nothing_survives_the_emulators_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def connected(emulator: EmulatorProcess) -> WorkspaceClient:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", emulator.facts["ca_file"])
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", emulator.facts["authority_file"])
         return WorkspaceClient(host=emulator.facts["databricks_url"], token=emulator.facts["databricks_token"])
 
     with EmulatorProcess(tmp_path) as emulator:

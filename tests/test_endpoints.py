@@ -392,7 +392,7 @@ def test_traffic_rules_that_azure_does_not_take(
 def test_names_that_azure_does_not_take(emulator: EmulatorProcess, client: MLClient) -> None:
     from azure.core.exceptions import HttpResponseError
 
-    url, verify = emulator.facts["arm_url"], emulator.facts["ca_file"]
+    url, verify = emulator.facts["arm_url"], emulator.facts["authority_file"]
     told = {"name": "theirs"}
     requests.post(f"{url}/emulator/endpoints/taken", json=told, verify=verify, timeout=60).raise_for_status()
     with pytest.raises(HttpResponseError, match="There is already an endpoint with this name"):
@@ -436,7 +436,7 @@ def test_a_quota_that_is_exhausted(emulator: EmulatorProcess, client: MLClient, 
 
     code, message = QUOTA
     failures = f"{emulator.facts['arm_url']}/emulator/operations/failures"
-    verify = emulator.facts["ca_file"]
+    verify = emulator.facts["authority_file"]
     requests.post(failures, json={"code": code, "message": message}, verify=verify, timeout=60).raise_for_status()
     with pytest.raises(HttpResponseError) as refused:
         _deployed(client, endpoint, "large", model)

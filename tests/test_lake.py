@@ -86,7 +86,7 @@ def secured(emulator: EmulatorProcess) -> Callable[..., DataLakeServiceClient]:
     def made(credential: Any = None, **options: Any) -> DataLakeServiceClient:
         facts = emulator.facts
         url = f"{facts['arm_url']}/{ACCOUNT}"
-        return _service(url, credential or _identity(facts), connection_verify=facts["ca_file"], **options)
+        return _service(url, credential or _identity(facts), connection_verify=facts["authority_file"], **options)
 
     return made
 
@@ -102,7 +102,7 @@ def _identity(facts: dict[str, Any]) -> ClientSecretCredential:
         facts["client_secret"],
         authority=facts["arm_url"],
         disable_instance_discovery=True,
-        connection_verify=facts["ca_file"],
+        connection_verify=facts["authority_file"],
     )
 
 
@@ -525,7 +525,7 @@ def test_a_signature_is_good_for_its_place(
     secured: Callable[..., DataLakeServiceClient],
     signer: str,
 ) -> None:
-    name, ca_file = files.file_system_name, emulator.facts["ca_file"]
+    name, ca_file = files.file_system_name, emulator.facts["authority_file"]
     for path in ("in/deep/file", "in/file", "out/file", "inner"):
         _upload(files, path, path.encode())
     key = emulator.facts["lake_key"] if signer == "key" else secured().get_user_delegation_key(_in(-1), _in(1))
@@ -735,7 +735,7 @@ def test_the_hosts_of_azure_lead_here(
     for variable, value in {
         "HTTPS_PROXY": facts["proxy_url"],
         "NO_PROXY": "127.0.0.1",
-        "REQUESTS_CA_BUNDLE": facts["ca_file"],
+        "REQUESTS_CA_BUNDLE": facts["authority_file"],
         "MLFLOW_ENABLE_MULTIPART_UPLOAD": "true",
         "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(2**20),
     }.items():

@@ -74,7 +74,7 @@ def _call(emulator: EmulatorProcess, method: str, path: str, body: Any = None) -
         emulator.facts["arm_url"] + path,
         json=body,
         headers={"Authorization": f"Bearer {auth.tokens().get()}"},
-        verify=emulator.facts["ca_file"],
+        verify=emulator.facts["authority_file"],
         timeout=60,
     )
     assert answer.ok, answer.text

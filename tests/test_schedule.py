@@ -424,7 +424,7 @@ def test_another_schedule_of_the_name_is_left_as_it_is(emulator: EmulatorProcess
         f"{emulator.facts['arm_url']}{of}/schedules/nightly?api-version=2023-06-01-preview",
         json={"properties": job},
         headers={"Authorization": f"Bearer {auth.tokens().get()}"},
-        verify=emulator.facts["ca_file"],
+        verify=emulator.facts["authority_file"],
         timeout=60,
     )
     assert answer.status_code == 201
@@ -442,7 +442,7 @@ def test_what_azure_fails_at_is_told_in_its_own_words(emulator: EmulatorProcess,
         f"{emulator.facts['arm_url']}/emulator/operations/failures",
         json={"code": "QuotaExceeded", "message": "No schedule is left."},
         headers={"Authorization": f"Bearer {auth.tokens().get()}"},
-        verify=emulator.facts["ca_file"],
+        verify=emulator.facts["authority_file"],
         timeout=60,
     ).raise_for_status()
     with pytest.raises(

@@ -553,7 +553,7 @@ def test_a_token_for_another_audience_is_named(
     facts = azureml_workspace.facts
     asked = {"grant_type": "client_credentials", "scope": "https://storage.azure.com/.default"}
     asked |= {"client_id": facts["client_id"], "client_secret": facts["client_secret"]}
-    token = requests.post(facts["token_url"], asked, verify=facts["ca_file"], timeout=60).json()["access_token"]
+    token = requests.post(facts["token_url"], asked, verify=facts["authority_file"], timeout=60).json()["access_token"]
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
     with pytest.raises(aml_spark.WorkspaceError, match=r"audience 'https://storage.azure.com'.*HTTP 401") as raised:
         aml_spark.configure(workspace=client.tracking_uri, experiment="flights", autolog=False)

@@ -231,7 +231,9 @@ def test_the_emulator_answers_for_a_workspace_only(
         "/get-artifact",
         "/api/3.0/mlflow/traces",
     ):
-        answer = requests.post(f"{facts['mlflow_url']}{path}", headers=headers, verify=facts["ca_file"], timeout=60)
+        answer = requests.post(
+            f"{facts['mlflow_url']}{path}", headers=headers, verify=facts["authority_file"], timeout=60
+        )
         assert answer.status_code == 404, path
     with pytest.raises(MlflowException, match="Artifacts lie in the workspace"):
         mlflow.MlflowClient().create_experiment("outside", tmp_path.as_uri())

@@ -26,12 +26,12 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     """Make an authority and, signed by it, a server's certificate.
 
     Args:
-        folder: gets `ca.pem` and, for Java, `ca.p12`; and `server.pem` with the server's key for as long as the block
-            runs.
+        folder: gets `authority.pem`, `ca.pem` and, for Java, `ca.p12`; and `server.pem` with the server's key for as
+            long as the block runs.
         names: host names, with `*.` for all below one; 127.0.0.1 is always among them.
 
     Returns:
-        The authority's file, for clients (`REQUESTS_CA_BUNDLE`), and the server's certificate with its key.
+        `ca.pem`, with the authority for clients, and the server's certificate with its key.
     """
     authority_key, authority = _authority()
     key = ec.generate_private_key(ec.SECP256R1())
@@ -45,9 +45,10 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    ca_file = folder / "ca.pem"
+    ca_file, own = folder / "ca.pem", authority.public_bytes(serialization.Encoding.PEM)
+    authority_file(ca_file).write_bytes(own)
     # With the authorities that everybody trusts behind it: what is set to this file asks other hosts, too.
-    ca_file.write_bytes(authority.public_bytes(serialization.Encoding.PEM) + Path(certifi.where()).read_bytes())
+    ca_file.write_bytes(own + Path(certifi.where()).read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography doesn't like the serial numbers of some authorities
         authorities = x509.load_pem_x509_certificates(ca_file.read_bytes())
@@ -61,6 +62,11 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
         yield ca_file, pair
     finally:
         pair.unlink()
+
+
+def authority_file(ca_file: Path) -> Path:
+    """The file with the authority alone. Clients read theirs for each connection, and all the others take 50 ms."""
+    return ca_file.with_name("authority.pem")
 
 
 def java_options(ca_file: Path) -> str:

@@ -58,13 +58,14 @@ class Emulator:
 
         Returns:
             What a client needs: `tracking_uri`, `registry_uri` (a registry that workspaces share), `mlflow_url`,
-            `arm_url`, `proxy_url`, `token_url`, `ca_file`,
-            `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`, `client_secret`; for other ways
-            to a token `client_certificate`, `federated_token_file`, `identity_endpoint` and `identity_header`; of a
-            data lake `lake_url` (plain HTTP, where tokens are given out, too), `lake_account` and `lake_key`; of a
-            Databricks workspace `databricks_url`, `databricks_token`, `databricks_cluster_id` (of a cluster that is
-            running) and `databricks_volume` (a path); for Java `java_options` and `hadoop_conf_dir`; and as
-            `environment` the variables that point MLflow, Azure's and Databricks' clients, Spark and this library here.
+            `arm_url`, `proxy_url`, `token_url`, `authority_file` (of its certificate), `ca_file` (that authority, and
+            those that everybody trusts), `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`,
+            `client_secret`; for other ways to a token `client_certificate`, `federated_token_file`,
+            `identity_endpoint` and `identity_header`; of a data lake `lake_url` (plain HTTP, where tokens are given
+            out, too), `lake_account` and `lake_key`; of a Databricks workspace `databricks_url`, `databricks_token`,
+            `databricks_cluster_id` (of a cluster that is running) and `databricks_volume` (a path); for Java
+            `java_options` and `hadoop_conf_dir`; and as `environment` the variables that point MLflow, Azure's and
+            Databricks' clients, Spark and this library here.
 
         Raises:
             OSError: the port is in use.
@@ -79,7 +80,7 @@ class Emulator:
         azurite_command, blobs = azurite.find(), None
         with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate), contextlib.ExitStack() as undo:
             if azurite_command is not None:
-                blobs = azurite.AzuriteBlobs(self.folder / "azurite", ca_file)
+                blobs = azurite.AzuriteBlobs(self.folder / "azurite", certificates.authority_file(ca_file))
                 undo.callback(blobs.stop)
                 blobs.start(azurite_command, certificate)
             lake = account.LakeAccount(self.folder, self.identity)
@@ -104,6 +105,7 @@ class Emulator:
             "proxy_url": proxy.url,
             "token_url": f"{base}/{self.identity.tenant_id}/oauth2/v2.0/token",
             "ca_file": str(ca_file),
+            "authority_file": str(certificates.authority_file(ca_file)),
             "subscription_id": self.subscription_id,
             "resource_group": RESOURCE_GROUP,
             "workspace": WORKSPACE,

@@ -91,7 +91,7 @@ class EmulatorProcess:
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         url = f"{self.facts['arm_url']}/emulator/{path}"
-        answer = requests.request(method, url, verify=self.facts["ca_file"], timeout=60, **options)
+        answer = requests.request(method, url, verify=self.facts["authority_file"], timeout=60, **options)
         if not answer.ok:
             raise ValueError(answer.json()["error"]["message"])
         return answer.json()
@@ -100,8 +100,9 @@ class EmulatorProcess:
 def environment(facts: Mapping[str, str]) -> dict[str, str]:
     """The variables that point MLflow, Azure's and Databricks' clients, Spark and this library to an emulator.
 
-    Hadoop's driver for data lakes finds the lake by `HADOOP_CONF_DIR` in whatever account a URI names, Azure's other
-    clients find Azure's hosts by the proxy, and both trust the emulator beside everybody else.
+    Hadoop's driver for data lakes finds the lake by `HADOOP_CONF_DIR` in whatever account a URI names, and Java trusts
+    the emulator beside everybody else. Other clients find Azure's hosts by the proxy, which refuses all others, and
+    trust the emulator alone: to reach others, too, set `REQUESTS_CA_BUNDLE` to its `ca_file`, and `NO_PROXY`.
 
     Args:
         facts: what `Emulator.start` gave.
@@ -114,7 +115,7 @@ def environment(facts: Mapping[str, str]) -> dict[str, str]:
         "no_proxy": "127.0.0.1,localhost",
         "JAVA_TOOL_OPTIONS": facts["java_options"],
         "MLFLOW_TRACKING_URI": facts["tracking_uri"],
-        "REQUESTS_CA_BUNDLE": facts["ca_file"],
+        "REQUESTS_CA_BUNDLE": facts["authority_file"],  # the proxy lets nobody to other hosts
         "AZURE_AUTHORITY_HOST": facts["token_url"].partition(f"/{facts['tenant_id']}/")[0],
         "AZURE_TENANT_ID": facts["tenant_id"],
         "AZURE_CLIENT_ID": facts["client_id"],
