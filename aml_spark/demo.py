@@ -129,7 +129,7 @@ def submit(spark: SparkSession, workspace: aml_spark.Workspace, scoring: Mapping
     """
     import pyspark
 
-    settings = ["spark.jars.packages", "spark.sql.extensions", "spark.sql.catalog.spark_catalog", "spark.log.level"]
+    settings = ["spark.jars", "spark.sql.extensions", "spark.sql.catalog.spark_catalog", "spark.log.level"]
     settings += ["spark.databricks.delta.snapshotPartitions", "spark.sql.shuffle.partitions"]  # the tables are small
     command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", TWO_EXECUTORS]
     command += [word for name in settings for word in ("--conf", f"{name}={spark.conf.get(name)}")]

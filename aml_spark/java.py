@@ -13,10 +13,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from aml_spark.errors import SessionError
 
 DELTA_CLASS = "io.delta.sql.DeltaSparkSessionExtension"
+_OF_JARS = re.compile(r"spark\.jars|--jars|--packages|--properties-file|userClassPathFirst")
 _logger = logging.getLogger(__name__)
 
 
@@ -33,11 +36,7 @@ def delta_package() -> str:
 
 def lake_package() -> str:
     """Maven coordinates of Hadoop's driver for data lakes, in the version that goes with the installed pyspark."""
-    try:
-        import pyspark
-    except ImportError:
-        raise SessionError("pyspark isn't installed", hint="pip install 'aml-spark[spark]'") from None
-    folder = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent, "jars")
+    folder = _spark_home() / "jars"
     found = [file.stem.removeprefix("hadoop-client-api-") for file in folder.glob("hadoop-client-api-*.jar")]
     if not found:
         raise SessionError(
@@ -45,6 +44,14 @@ def lake_package() -> str:
             hint="conf={'spark.jars.packages': 'org.apache.hadoop:hadoop-azure:…'} with the version of its Hadoop",
         )
     return f"org.apache.hadoop:hadoop-azure:{found[0]}"
+
+
+def _spark_home() -> Path:
+    try:
+        import pyspark
+    except ImportError:
+        raise SessionError("pyspark isn't installed", hint="pip install 'aml-spark[spark]'") from None
+    return Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
 
 
 def delta_version() -> str | None:
@@ -61,6 +68,67 @@ def jar_file(package: str) -> Path:
 
     folder = ".ivy2" if pyspark.__version__.startswith("3.") else ".ivy2.5.2"
     return Path.home() / folder / "jars" / f"{package.replace(':', '_', 1).replace(':', '-')}.jar"
+
+
+def decides_jars() -> bool:
+    """Whether the next session starts Java, and nothing outside this process tells of jars for it."""
+    from pyspark import SparkContext
+
+    defaults = Path(os.environ.get("SPARK_CONF_DIR") or _spark_home() / "conf", "spark-defaults.conf")
+    told = [os.environ.get(name, "") for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_SUBMIT_OPTS")]
+    with contextlib.suppress(FileNotFoundError):
+        told.append(defaults.read_text(errors="replace"))
+    return SparkContext._gateway is None and not any(_OF_JARS.search(words) for words in told)
+
+
+def remember(packages: str, jars: str) -> None:
+    """Note which jars Spark's resolver found, for `fetched`.
+
+    Args:
+        packages: what `spark.jars.packages` was.
+        jars: what `spark.jars` is in the session that was made with it, and with nothing else that tells of jars.
+    """
+    note = _note(packages)
+    unfinished = note.with_name(f"{note.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # the next session has them resolved again
+        note.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(jars, encoding="utf-8")
+        unfinished.replace(note)
+
+
+def fetched(packages: str) -> list[str]:
+    """The jars that a session with these packages needs, where an earlier one noted them and they are still there.
+
+    To resolve them anew takes Spark's resolver seconds, and it hands them to Python, too, which looks at each of them
+    again before each task. Spark's own jars go before them, so those of which it has some version aren't among them.
+
+    Args:
+        packages: what `spark.jars.packages` would be: Delta's and Hadoop's, which are made for this Spark.
+
+    Returns:
+        Their URIs; none where it isn't known.
+    """
+    try:
+        jars = _note(packages).read_text(encoding="utf-8").split(",")
+    except (OSError, UnicodeError):
+        return []
+    places = [Path(url2pathname(urlsplit(jar).path)) for jar in jars]
+    names = {place.name for place in places}
+    if not all(jar_file(package).name in names for package in packages.split(",")):
+        return []
+    if not all(place.exists() for place in places):
+        return []
+    own = {_artifact(file.name) for file in (_spark_home() / "jars").glob("*.jar")}
+    return [jar for jar, place in zip(jars, places, strict=True) if _artifact(place.name.partition("_")[2]) not in own]
+
+
+def _note(packages: str) -> Path:
+    return jar_file("a:b:c").parent.with_name("aml-spark") / packages.replace(":", "_").replace("/", "_")
+
+
+def _artifact(file: str) -> str:
+    """`delta-spark_2.13` of `delta-spark_2.13-4.1.0.jar`."""
+    return re.sub(r"-\d[^-]*(-.*)?\.jar$", "", file)
 
 
 def find_java() -> str | None:

@@ -104,11 +104,20 @@ def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]
         packages = ",".join(filter(None, (packages, java.lake_package())))
     if "delta-spark" not in given:
         packages = ",".join(filter(None, (java.delta_package(), packages)))
-    settings = {**settings, "spark.master": master, **({"spark.jars.packages": packages} if packages else {})}
+    others = ("spark.jars", "spark.driver.userClassPathFirst", "spark.executor.userClassPathFirst")
+    all_ours = java.decides_jars() and not any(key.startswith(others) for key in wanted)
+    if jars := java.fetched(packages) if all_ours else []:
+        settings["spark.jars"] = ",".join(jars)
+    elif packages:
+        settings["spark.jars.packages"] = packages
+    settings["spark.master"] = master
     for key, value in settings.items():
         builder = builder.config(key, value)
     with _workers_python(wanted.get("spark.pyspark.python")), java.started(settings):
-        return builder.getOrCreate()
+        session = builder.getOrCreate()
+    if all_ours and not jars:
+        java.remember(packages, session.sparkContext.getConf().get("spark.jars") or "")
+    return session
 
 
 def active_session() -> SparkSession | None:

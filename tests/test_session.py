@@ -112,6 +112,62 @@ def test_a_new_session_starts_without_a_word() -> None:
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
+def test_a_later_session_has_the_jars_of_an_earlier_one_and_keeps_them_from_python(tmp_path: Path) -> None:
+    code = (
+        "import aml_spark, sys\nspark = aml_spark.get_spark()\nconf = spark.conf\n"
+        "def jars(_): yield from (place for place in sys.path if 'delta-spark' in place)\n"
+        "print(conf.get('spark.jars.packages', 'none'), 'delta-spark' in conf.get('spark.jars'))\n"
+        "print(len([*jars(0), *spark.sparkContext.parallelize([1], 1).mapPartitions(jars).collect()]))\n"
+        f"table = {str(tmp_path / 'table')!r}\n"
+        "spark.range(3).write.format('delta').mode('overwrite').save(table)\n"
+        "print(spark.read.format('delta').load(table).count())\n"
+        # with the Java of the first, whose jars are no news
+        "spark.stop()\naml_spark.get_spark(uris=['abfss://any@account.dfs.core.windows.net/x'])\n"
+    )
+    home = {"HOME": str(tmp_path / "home")}  # of Python alone: Java finds its own elsewhere
+    first, second = python(code, **home).stdout.splitlines(), python(code, **home).stdout.splitlines()
+    assert first == [f"{java.delta_package()} True", "2", "3"]
+    assert second == ["none True", "0", "3"]
+    assert len(list((tmp_path / "home").rglob("*delta-spark*"))) == 1
+
+
+def test_noted_jars_are_taken_where_those_of_the_packages_are_among_them_and_all_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    delta = "io.delta:delta-spark_2.13:4.0.0"
+    files = [java.jar_file(package) for package in (delta, "a:b c%20:1", "org.slf4j:slf4j-api:1.0")]
+    assert java.fetched(delta) == []
+    files[0].parent.mkdir(parents=True)
+    for file in files:
+        file.touch()
+    java.remember(delta, ",".join(file.as_uri() for file in files))
+    assert java.fetched(delta) == [file.as_uri() for file in files[:2]], "Spark has the last one's of its own"
+    assert java.fetched("io.delta:delta-spark_2.13:4.1.0") == []
+    files[1].unlink()
+    assert java.fetched(delta) == []
+    java.remember(delta, "")
+    assert java.fetched(delta) == []
+    java.remember(f"{delta},a:d:1", files[0].as_uri())
+    assert java.fetched(f"{delta},a:d:1") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PYSPARK_SUBMIT_ARGS", "--packages a:b:c pyspark-shell"),
+        ("PYSPARK_SUBMIT_ARGS", "--properties-file my.conf pyspark-shell"),
+        ("SPARK_SUBMIT_OPTS", "-Dspark.jars.ivy=/elsewhere"),
+        ("SPARK_CONF_DIR", str(CONF.parent)),
+    ],
+)
+def test_who_else_tells_of_jars_is_left_to_do_so(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyspark.SparkContext._gateway", None)
+    assert java.decides_jars()
+    monkeypatch.setenv(name, value)
+    assert not java.decides_jars()
+
+
 def test_on_databricks_the_given_session_is_taken_as_it_is() -> None:
     code = (
         "from pyspark.sql import SparkSession\nimport aml_spark, os, warnings\nwarnings.simplefilter('ignore')\n"
