@@ -16,7 +16,8 @@ import mlflow
 import processes
 import pytest
 
-from aml_spark import auth
+import aml_spark
+from aml_spark import auth, demo as demonstration
 from aml_spark.testing import EmulatorProcess
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def compiled(spark: SparkSession) -> None:
-    """Unlike the other tests' few rows, 336,776 are worth more tasks, and the time to compile code for them."""
+    """Unlike few rows, the 336,776 flights are worth more tasks, and the time to compile code for them."""
     compiled = {"spark.sql.codegen.factoryMode": "FALLBACK", "spark.sql.shuffle.partitions": "2"}
     for name, value in {**compiled, **processes.FOR_ALL_ROWS}.items():
         spark.conf.set(name, value)
@@ -92,6 +93,7 @@ def _run_notebook(folder: Path, until: str | None = None, name: str = "01_track_
     return names
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_notebook_runs_from_its_first_cell_to_its_last(spark: SparkSession, tmp_path: Path) -> None:
     names = _run_notebook(tmp_path)
     assert names["spark"] is spark
@@ -99,6 +101,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(spark: SparkSession, 
     assert names["again"].skipped
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_notebook_of_changes_runs_from_its_first_cell_to_its_last(spark: SparkSession, tmp_path: Path) -> None:
     names = _run_notebook(tmp_path, name="02_incremental_scoring.ipynb")
     assert [names[one].scope for one in ("first", "second", "third")] == ["all", "changes", "all"]
@@ -106,6 +109,7 @@ def test_the_notebook_of_changes_runs_from_its_first_cell_to_its_last(spark: Spa
     assert names["told"]["scope"].tolist() == ["changes", "all", "changes", "all"]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_notebook_of_projects_and_endpoints_runs_from_its_first_cell_to_its_last(
     tmp_path: Path, azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +123,7 @@ def test_the_notebook_of_projects_and_endpoints_runs_from_its_first_cell_to_its_
     assert names["left"] == []
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_notebook_of_monitoring_runs_from_its_first_cell_to_its_last(spark: SparkSession, tmp_path: Path) -> None:
     names = _run_notebook(tmp_path, name="04_monitoring.ipynb")
     assert not names["report"].passed
@@ -134,6 +139,7 @@ def test_the_notebook_of_monitoring_runs_from_its_first_cell_to_its_last(spark: 
     )
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_notebook_goes_to_another_workspace_by_three_lines(
     spark: SparkSession, tmp_path: Path, azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,51 +151,53 @@ def test_the_notebook_goes_to_another_workspace_by_three_lines(
 
 
 @pytest.fixture(scope="module")
-def demo(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The demo, run twice: its folder, and what each told."""
-    from aml_spark.demo import run
+def demo(spark: SparkSession, compiled: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The demo, twice in one folder: in this process, then on an emulator as on a cluster; and what each told."""
+    folder = tmp_path_factory.mktemp("demo")
+    with contextlib.redirect_stdout(io.StringIO()) as words:
+        demonstration.run(folder)
+    (folder / "report.html").unlink()
+    command = [sys.executable, "-m", "aml_spark", "demo", "--workspace", "emulator", "--out", str(folder)]
+    env = {**os.environ, "SPARK_SUBMIT_OPTS": processes.submit_options(processes.FOR_ALL_ROWS)}
+    again = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr[-3000:]
+    return folder, [words.getvalue(), again.stdout]
 
-    folder, told = tmp_path_factory.mktemp("demo"), []
-    for _ in range(2):
-        with contextlib.redirect_stdout(io.StringIO()) as words:
-            run(folder)
-        told.append(words.getvalue())
-    return folder, told
+
+def _by_airport(told: str) -> dict[str, str]:
+    return dict(re.findall(r"^ +(EWR|JFK|LGA) +[\d,]+ +0\.[5-9]\d\d  (\w{32})$", told, re.MULTILINE))
 
 
 def test_the_demo_runs_again_and_leaves_what_it_promises(spark: SparkSession, demo: tuple[Path, list[str]]) -> None:
     folder, texts = demo
-    for version, told in zip(("1", "2"), texts, strict=True):
+    for told in texts:
         assert re.findall(r"^ +(\d+) +[\d,]+ +[\d.]+% +[\d.]+% +0\.[5-9]\d\d$", told, re.MULTILINE) == [
             str(month) for month in range(4, 13)
         ]
-        assert re.findall(r"^ +(EWR|JFK|LGA) +[\d,]+ +0\.[5-9]\d\d  \w{32}$", told, re.MULTILINE) == AIRPORTS
-        assert f"scored with flight-delay/{version}" in told
+        assert list(_by_airport(told)) == AIRPORTS
+        assert "255,987 flights scored with flight-delay/1" in told
+        assert "performance" in told  # the model hasn't seen a summer
+        assert re.search(r"^- temp: mean 37\.\d → 63\.\d", told, re.MULTILINE)
     assert spark.read.format("delta").load(str(folder / "flights")).count() == 336_776
     predictions = spark.read.format("delta").load(str(folder / "predictions"))
     assert predictions.count() == predictions.select("time_hour", "carrier", "flight").distinct().count() == 255_987
-    assert "performance" in told  # the model hasn't seen a summer
-    assert re.search(r"^- temp: mean 37\.\d → 63\.\d", told, re.MULTILINE)
-    assert "models:/flight-delay/2" in (folder / "report.html").read_text()
+    assert [commit.scope for commit in aml_spark.lineage(spark, str(folder / "predictions"))] == ["all", "all"]
+    assert "models:/flight-delay/1" in (folder / "report.html").read_text()
     drift = spark.read.format("delta").load(str(folder / "drift"))
     assert drift.select("report_id").distinct().count() == 2
-    assert (folder / "mlworkspace" / "mlflow.db").exists()
+    with aml_spark.configure(spark, workspace=folder / "mlworkspace", experiment="flights", autolog=False):
+        demonstration.train(spark.read.format("delta").load(str(folder / "flights")))
+        assert str(mlflow.MlflowClient().get_model_version_by_alias(demonstration.MODEL, "champion").version) == "2"
 
 
-def test_the_demo_goes_to_an_emulator_as_on_a_cluster(tmp_path: Path, demo: tuple[Path, list[str]]) -> None:
-    (tmp_path / "flights").symlink_to(demo[0] / "flights")
-    command = [sys.executable, "-m", "aml_spark", "demo", "--workspace", "emulator", "--out", str(tmp_path)]
-    env = {**os.environ, "SPARK_SUBMIT_OPTS": processes.submit_options(processes.FOR_ALL_ROWS)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "255,987 flights scored with flight-delay/1" in done.stdout
-    runs = dict(re.findall(r"^ +(EWR|JFK|LGA) +[\d,]+ +0\.[5-9]\d\d  (\w{32})$", done.stdout, re.MULTILINE))
-    with EmulatorProcess(tmp_path / "aml-spark-emulator") as kept, pytest.MonkeyPatch.context() as patch:
+def test_the_demo_goes_to_an_emulator_as_on_a_cluster(demo: tuple[Path, list[str]]) -> None:
+    folder, (_, told) = demo
+    with EmulatorProcess(folder / "aml-spark-emulator") as kept, pytest.MonkeyPatch.context() as patch:
         for name, value in kept.environment.items():
             patch.setenv(name, value)
         auth.tokens.cache_clear()
         client = mlflow.MlflowClient(kept.facts["tracking_uri"])
-        children = {airport: client.get_run(run_id) for airport, run_id in runs.items()}
+        children = {airport: client.get_run(run_id) for airport, run_id in _by_airport(told).items()}
         parents = {client.get_run(child.data.tags["mlflow.parentRunId"]).info.run_name for child in children.values()}
         every = client.search_runs([child.info.experiment_id for child in children.values()][:1])
     auth.tokens.cache_clear()
