@@ -8,6 +8,8 @@ to do.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 
 import processes
@@ -19,8 +21,10 @@ from aml_spark import java
 
 def main() -> None:
     packages = java.delta_package(), java.lake_package()
-    if processes.CLASSES.exists() and all(java.jar_file(package).exists() for package in packages):
+    if processes.CLASSES.exists() and java.fetched(packages[0]) and java.fetched(",".join(packages)):
         return
+    # Each notes its jars for later sessions with the same packages.
+    subprocess.run([sys.executable, "-c", "import aml_spark; aml_spark.get_spark().stop()"], check=True)
     unfinished = processes.CLASSES.with_suffix(".unfinished")
     os.environ["SPARK_SUBMIT_OPTS"] = f"{processes.LEAN_JAVA} -XX:ArchiveClassesAtExit={unfinished}"
     spark = aml_spark.get_spark("classes", uris=["abfss://any@account.dfs.core.windows.net"])

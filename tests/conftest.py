@@ -7,11 +7,11 @@ import multiprocessing.util
 import os
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import processes
 import pytest
+import warm_daemon
 
 import aml_spark
 from aml_spark import java, session as sessions
@@ -61,23 +61,31 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def spark(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def daemons() -> Iterator[None]:
+    """Python daemons that have imported MLflow, for whatever session wants them."""
+    with warm_daemon.served() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(warm_daemon.ADDRESS, address)
+        yield
+
+
+@pytest.fixture(scope="session")
+def spark(daemons: None, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session of this process: in one JVM, with two executor processes, or on a Connect server of its own."""
     conf = {
         **processes.FOR_FEW_ROWS,
-        "spark.python.daemon.module": "warm_daemon",
+        **warm_daemon.SETTINGS,
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     if kind != "local":
         events = str(tmp_path_factory.mktemp("events"))
         conf |= {"spark.eventLog.enabled": "true", "spark.eventLog.compress": "false", "spark.eventLog.dir": events}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "workers"))
+        patch.setenv("PYTHONPATH", warm_daemon.PLACE)
         if kind == "connect":
             conf = {
                 **sessions.DELTA_CONF,
                 **sessions.LOCAL_CONF,
-                "spark.jars.packages": java.delta_package(),
+                **processes.jars(java.delta_package()),
                 **conf,
             }
             log = tmp_path_factory.mktemp("connect") / "server.log"

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 import pyarrow as pa
+import scoring_job
 import tables
 from deltalake import DeltaTable
 from models import TRAINING, register
 from tables import FEED
 
 import aml_spark
-
-sys.path.append(str(Path(__file__).parent / "workers"))
-import scoring_job
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -125,7 +122,6 @@ class Jobs:
         class Hindered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
                 import os
-                import pathlib
                 import time
 
                 try:
@@ -136,11 +132,10 @@ class Jobs:
                     while not gate.exists():
                         time.sleep(0.05)
                 if fault.exists():
-                    word = fault.read_text()
+                    word, java = fault.read_text(), int(os.environ["AML_SPARK_TESTS_JAVA"])
                     fault.unlink()
                     if word == "executor":
-                        daemon = pathlib.Path(f"/proc/{os.getppid()}/stat").read_text()
-                        os.kill(int(daemon.rpartition(")")[2].split()[1]), 9)
+                        os.kill(java, 9)
                         time.sleep(60)
                     raise OSError
                 if (model_input["x"] < 0).any():

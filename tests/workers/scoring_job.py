@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import processes
+import warm_daemon
 
 import aml_spark
 
@@ -35,7 +36,8 @@ def main(master: str, workspace: str, point: str | None, arguments: dict[str, An
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(words, stream)
-    conf = {} if master.startswith("sc://") else processes.FOR_FEW_ROWS
+    os.environ["PYTHONPATH"] = warm_daemon.PLACE
+    conf = {} if master.startswith("sc://") else {**processes.FOR_FEW_ROWS, **warm_daemon.SETTINGS}
     spark = aml_spark.get_spark("job", master=master, conf=conf)
     if point:
         stop_at(point, told)
