@@ -42,10 +42,10 @@ SPARK_TESTS := tests-monitoring tests-scoring tests-documents tests-changes test
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
 
-# Four at a time, for two cores: three by themselves leave a fifth of them idle.
+# Five at a time, for two cores: four by themselves leave a fifth of them idle.
 test: .venv/ready java
 	$(MAKE) --no-print-directory --jobs 3 lint types jars .venv-oldest/ready .venv-official/ready .azurite/ready
-	$(MAKE) --no-print-directory --jobs 4 $(SPARK_TESTS) oldest
+	$(MAKE) --no-print-directory --jobs 5 $(SPARK_TESTS) oldest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -55,7 +55,7 @@ types: .venv/ready
 	$(BIN)/mypy
 
 tests: jars .venv-official/ready .azurite/ready
-	$(MAKE) --no-print-directory --jobs 4 $(SPARK_TESTS)
+	$(MAKE) --no-print-directory --jobs 5 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
 # is in nine, longest first, so that no job outlasts the others by much.
