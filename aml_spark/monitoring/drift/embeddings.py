@@ -101,7 +101,9 @@ def _sampled(df: DataFrame, columns: Sequence[str], is_target: int) -> DataFrame
 
 def _learner() -> Callable[[pd.DataFrame], pd.DataFrame]:
     """What runs on an executor, which needn't have this library."""
-    least = LEAST
+    from aml_spark.worker.upkeep import forgetting
+
+    least, forget = LEAST, forgetting()
 
     def learned(group: pd.DataFrame) -> pd.DataFrame:
         import numpy as np
@@ -137,6 +139,7 @@ def _learner() -> Callable[[pd.DataFrame], pd.DataFrame]:
                 if np.abs(step).max() < 1e-6:
                     break
             told = roc_auc(inputs[asked] @ weights, is_target[asked])
+        forget()
         return pd.DataFrame({"c": [index], "roc_auc": [told], "baseline": [sizes[2]], "target": [sizes[3]]})
 
     return learned
