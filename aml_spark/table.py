@@ -360,8 +360,9 @@ def condition(error: BaseException) -> str:
             if name := getattr(error, getter)():
                 return str(name)
             break
-    found = re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error))
-    if found:
+    if "Traceback (most recent call last)" in str(error):  # of Python on an executor, with a text of the user's
+        return "PythonException"
+    if found := re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error)):
         return found[1]
     java = re.search(r"\b(?:\w+\.)+(\w+(?:Exception|Error))\b", str(error))
     return java[1] if java else type(error).__name__

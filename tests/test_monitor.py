@@ -219,6 +219,7 @@ def test_whatever_is_in_a_table_gets_a_number_or_a_reason(spark: SparkSession, r
     assert silent.empty, silent
     assert _value(report, "missing_column", "only_before").breached
     assert _value(report, "type_changed", "typed").breached
+    assert _value(report, "row_count_change").breached is (rows == 0)
     page = report.to_html()
     assert page is not None
     assert "only_before" in page

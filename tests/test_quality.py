@@ -373,6 +373,14 @@ def test_an_empty_table_has_no_rates() -> None:
         assert not told[name].breached
 
 
+def test_a_table_that_has_no_rows_any_more_breaches() -> None:
+    checks, sides = Checks(rows=0), (_numbers("x", [1.0, 2.0]), _numbers("x", []))
+    assert _compared(*sides, checks)["row_count_change", None].breached
+    assert not _compared(*sides, checks, row_count_change=2.0)["row_count_change", None].breached
+    half = _compared(_numbers("x", [1.0, 2.0]), _numbers("x", [1.0]), Checks(rows=1))["row_count_change", None]
+    assert (half.value, half.threshold, half.breached) == (-0.5, None, False)
+
+
 def test_windows_are_held_against_the_median_of_the_others_and_gaps_are_told() -> None:
     def windows(*of: tuple[str, int]) -> list[Profile]:
         return [Profile(rows=rows, columns={}, window=window) for window, rows in of]
@@ -499,6 +507,16 @@ def test_a_slice_that_comes_and_goes_has_no_failures_when_it_is_gone(
     monkeypatch.setattr(rows, "_collected", other)
     whole, *_ = checked(_rows(spark), expectations={"e": "x > 1", "f": "x > 2"}, slices=F.col("k"))
     assert (whole.rows, whole.failed, whole.broken) == (4, {"e": 0, "f": 0}, {})
+
+
+def test_a_condition_that_fails_in_python_is_told_without_its_words(spark: SparkSession) -> None:
+    def never(value: Any) -> bool:
+        raise ValueError(f"[SECRET12] {value}")
+
+    never.__module__ = "__main__"  # executors can't import this file
+    spark.udf.register("never", never, "boolean")
+    (whole,) = checked(_rows(spark), expectations={"e": "never(x)"})
+    assert whole.broken == {"e": "PythonException"}
 
 
 def test_a_table_without_rows_has_none_of_anything(spark: SparkSession) -> None:

@@ -410,13 +410,17 @@ def test_a_webhook_that_refuses_is_a_warning_without_its_address(
     assert "s3cret" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("http://127.0.0.1:9/s3cret", "ConnectionError"), ("https://hooks..slack.invalid/s3cret", "LocationParseError")],
+)
 def test_a_webhook_that_isnt_there_is_a_warning(
-    monkeypatch: pytest.MonkeyPatch, flights: Report, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, flights: Report, caplog: pytest.LogCaptureFixture, address: str, why: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     with caplog.at_level(logging.WARNING, "aml_spark"):
-        alerts.alert(flights, "http://127.0.0.1:9/s3cret")
-    assert "(ConnectionError)" in caplog.text
+        alerts.alert(flights, address)
+    assert f"({why})" in caplog.text
     assert "s3cret" not in caplog.text
 
 

@@ -73,7 +73,7 @@ def monitor(
             and of what it is made how much each matters.
         label: column with what came true, or an SQL expression on the columns; null where that isn't known yet.
         prediction: column with what was predicted, or an expression; None takes `"prediction"` where it is there. See
-            `outcomes.outcomes` for the forms that it may have.
+            `aml_spark.monitoring.performance.outcomes.outcomes` for the forms that it may have.
         exact: also compute Kolmogorov-Smirnov, Wasserstein and shares out of bounds from all values of all rows instead
             of from histograms, which takes a second pass over both tables. Slices and windows stay with histograms.
         columns: those to compare; None takes those of the model, or else all but the key's and the time's.
@@ -85,7 +85,7 @@ def monitor(
         labels: a table with the key and the label, for labels that come later.
         expectations: SQL conditions that rows should fulfil, by a name of yours.
         thresholds: by metric a number for all columns, by column such a mapping; None shows a value only. Defaults are
-            `drift.THRESHOLDS`, `quality.THRESHOLDS` and `performance.THRESHOLDS`.
+            `THRESHOLDS` in `drift.drift`, `quality.quality` and `performance.performance` of `aml_spark.monitoring`.
         compat: `"azureml"` computes drift and the columns' quality by Azure Machine Learning's own definitions, see
             `azureml`.
         task: `"classification"` or `"regression"`; None tells them apart by the columns' types.

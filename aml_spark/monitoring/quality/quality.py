@@ -27,7 +27,7 @@ THRESHOLDS: Mapping[str, float | None] = {
     "type_changed": 0.0,
     "duplicate_rate": 0.0,
     "freshness_hours": None,
-    "row_count_change": None,
+    "row_count_change": FROM_BASELINE,
 }
 """Above them a value breaches; a change of the number of rows does in both directions."""
 _LEAST = 0.001
@@ -88,7 +88,8 @@ def compared(
       kind, 0 where only the width or precision differs.
     * `duplicate_rate`: rows beyond the first of each key, as a share of all rows.
     * `freshness_hours`: from the latest time in the table to now.
-    * `row_count_change`: by what share the table has more rows than the baseline.
+    * `row_count_change`: by what share the table has more rows than the baseline. Without a threshold of yours it
+      breaches only where the table has none at all.
     * `expectation:<name>`: rows for which the condition is false, as a share of all. One that Spark fails at is NaN,
       and breaches.
 
@@ -209,7 +210,9 @@ def _metric(
 def _table(baseline: Profile, target: Profile, thresholds: Thresholds) -> Iterator[Metric]:
     note = f"{target.rows:,} rows, {baseline.rows:,} in the baseline"
     change = target.rows / baseline.rows - 1 if baseline.rows else math.nan
-    yield _metric("row_count_change", change, thresholds, note=note, both_ways=True)
+    # Nothing else can breach of a table without rows, which is what a wrong date or a job that failed leaves.
+    gone = 0.0 if target.rows == 0 else None
+    yield _metric("row_count_change", change, thresholds, derived=gone, note=note, both_ways=True)
 
 
 def _rows(checks: Checks, thresholds: Thresholds, now: datetime) -> Iterator[Metric]:

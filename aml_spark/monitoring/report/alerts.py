@@ -115,7 +115,7 @@ def _post(address: str, body: dict[str, Any]) -> None:
         try:
             answer = requests.post(address, json=body, timeout=_SECONDS, allow_redirects=False)
             why = f"HTTP {answer.status_code}"
-        except requests.RequestException as error:  # its text quotes the address
+        except (requests.RequestException, ValueError) as error:  # their texts quote the address
             why = type(error).__name__
         if answer is not None and 200 <= answer.status_code < 300:
             return
