@@ -276,3 +276,6 @@ def test_tables_are_compared_and_a_breach_is_found(
     assert breached == {"distance.km"}
     assert "distance.km" in (tmp_path / "report.html").read_text()
     assert spark.read.format("delta").load(str(tmp_path / "drift")).count() == len(told["metrics"])
+    lost = _invoke(*tables, "--target", "./now", "--html", "report.html/in a file.html")
+    assert (lost.exit_code, "can't be written" in lost.stderr) == (2, True)
+    assert "jensen_shannon_distance" in lost.stdout

@@ -187,6 +187,8 @@ def test_a_page_is_written_where_the_path_says(flights: Report, tmp_path: Path) 
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == flights.to_html()
     with pytest.raises(ArgumentError, match="expected one of this machine"):
         flights.to_html("abfss://a@b.dfs.core.windows.net/report.html")
+    with pytest.raises(ArgumentError, match=r"can't be written to .*: Is a directory"):
+        flights.to_html(tmp_path)
 
 
 # What is drawn

@@ -112,12 +112,18 @@ def monitor(
     with _working_in(workspace, wanted=in_workspace):
         spark = get_spark("aml-spark monitor", master, settings, uris=places)
         report = run(spark, **rows, **arguments)
-        if where.get("html"):
-            report.to_html(where["html"])
-        if where.get("delta"):
-            report.to_delta(where["delta"], spark=spark)
-        run_id = report.log() if where.get("log") else None
-    _print(report, {**where, "log": run_id}, as_json)
+        kept: dict[str, Any] = {"html": None, "delta": None, "log": None}
+        try:
+            if where.get("html"):
+                report.to_html(where["html"])
+                kept["html"] = where["html"]
+            if where.get("delta"):
+                report.to_delta(where["delta"], spark=spark)
+                kept["delta"] = where["delta"]
+            if where.get("log"):
+                kept["log"] = report.log()
+        finally:  # what was found is told, also where it can't be kept
+            _print(report, kept, as_json)
     ctx.exit(0 if report.passed else BREACH)
 
 

@@ -165,7 +165,7 @@ class Report:
             The page's HTML where no path is given.
 
         Raises:
-            ArgumentError: the path is an address.
+            ArgumentError: the path is an address, or can't be written.
         """
         if path is None:
             return page.html(self)
@@ -174,9 +174,15 @@ class Report:
                 f"path is {masked(os.fspath(path))!r}; expected one of this machine",
                 hint="report.log() puts the page on the active MLflow run",
             )
-        file = Path(path).expanduser()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page.html(self), encoding="utf-8")
+        file, text = Path(path).expanduser(), page.html(self)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ArgumentError(
+                f"the page can't be written to {os.fspath(path)!r}: {error.strerror}",
+                hint="give a file in a folder that this user may write in, such as 'report.html'",
+            ) from error
         return None
 
     def to_delta(self, table: str, *, spark: SparkSession | None = None) -> None:
