@@ -122,6 +122,12 @@ def fetched(packages: str) -> list[str]:
     return [jar for jar, place in zip(jars, places, strict=True) if _artifact(place.name.partition("_")[2]) not in own]
 
 
+def jar_settings(packages: str) -> dict[str, str]:
+    """Spark's settings for a session with these packages: their jars where they are known, else the packages."""
+    jars = ",".join(fetched(packages))
+    return {"spark.jars": jars} if jars else {"spark.jars.packages": packages}
+
+
 def _note(packages: str) -> Path:
     return jar_file("a:b:c").parent.with_name("aml-spark") / packages.replace(":", "_").replace("/", "_")
 

@@ -106,16 +106,14 @@ def _build(builder: SparkSession.Builder, master: str, wanted: Mapping[str, str]
         packages = ",".join(filter(None, (java.delta_package(), packages)))
     others = ("spark.jars", "spark.driver.userClassPathFirst", "spark.executor.userClassPathFirst")
     all_ours = java.decides_jars() and not any(key.startswith(others) for key in wanted)
-    if jars := java.fetched(packages) if all_ours else []:
-        settings["spark.jars"] = ",".join(jars)
-    elif packages:
-        settings["spark.jars.packages"] = packages
+    if packages:
+        settings |= java.jar_settings(packages) if all_ours else {"spark.jars.packages": packages}
     settings["spark.master"] = master
     for key, value in settings.items():
         builder = builder.config(key, value)
     with _workers_python(wanted.get("spark.pyspark.python")), java.started(settings):
         session = builder.getOrCreate()
-    if all_ours and not jars:
+    if all_ours and "spark.jars.packages" in settings:
         java.remember(packages, session.sparkContext.getConf().get("spark.jars") or "")
     return session
 

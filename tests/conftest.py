@@ -85,7 +85,7 @@ def spark(daemons: None, kind: str, tmp_path_factory: pytest.TempPathFactory) ->
             conf = {
                 **sessions.DELTA_CONF,
                 **sessions.LOCAL_CONF,
-                **processes.jars(java.delta_package()),
+                **java.jar_settings(java.delta_package()),
                 **conf,
             }
             log = tmp_path_factory.mktemp("connect") / "server.log"

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import scoring_job
 import tables
+import warm_daemon
 from deltalake import DeltaTable
 from models import TRAINING, register
 from tables import FEED
@@ -117,7 +118,7 @@ class Jobs:
         self.version = 1
 
     def _model(self, constant: float) -> Any:
-        entered, gate, fault = self.entered, self.gate, self.fault
+        entered, gate, fault, of_java = self.entered, self.gate, self.fault, warm_daemon.JAVA
 
         class Hindered(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
@@ -132,7 +133,7 @@ class Jobs:
                     while not gate.exists():
                         time.sleep(0.05)
                 if fault.exists():
-                    word, java = fault.read_text(), int(os.environ["AML_SPARK_TESTS_JAVA"])
+                    word, java = fault.read_text(), int(os.environ[of_java])
                     fault.unlink()
                     if word == "executor":
                         os.kill(java, 9)

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pyspark
 
-from aml_spark import java
-
 # Sessions of a minute pay for Java's optimising compiler and never earn it back. Without it Java keeps 48 MB for
 # compiled code, which a session of ten minutes fills; then it stops compiling.
 # For each file that it makes, Hadoop starts a `chmod`, which takes a fifth less without a helper in between.
@@ -61,12 +59,6 @@ ENVIRONMENT = {
     "SPARK_SUBMIT_OPTS": submit_options(),
 }
 SPARK_BIN = Path(pyspark.__file__).parent / "bin"
-
-
-def jars(packages: str) -> dict[str, str]:
-    """Settings of a session that has these packages, which take seconds less where an earlier one fetched them."""
-    fetched = ",".join(java.fetched(packages))
-    return {"spark.jars": fetched} if fetched else {"spark.jars.packages": packages}
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ import pytest
 from azure.storage.filedatalake import DataLakeServiceClient, FileSystemSasPermissions, generate_file_system_sas
 from jobs import Flow
 from models import register_sum
-from processes import FOR_FEW_ROWS, connect_server, jars
+from processes import FOR_FEW_ROWS, connect_server
 
 import aml_spark
 from aml_spark import datalake, datastore, doctor, java, refusals, session
@@ -253,7 +253,7 @@ def test_a_lake_is_scored_on_connect(
     conf = {
         **session.DELTA_CONF,
         **FOR_FEW_ROWS,
-        **jars(f"{java.delta_package()},{java.lake_package()}"),
+        **java.jar_settings(f"{java.delta_package()},{java.lake_package()}"),
     }
     worker = Path(__file__).parent / "workers" / "lake_connect.py"
     with connect_server(conf, tmp_path / "server.log") as server:

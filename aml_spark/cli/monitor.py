@@ -112,7 +112,7 @@ def monitor(
     with _working_in(workspace, wanted=in_workspace):
         spark = get_spark("aml-spark monitor", master, settings, uris=places)
         report = run(spark, **rows, **arguments)
-        kept: dict[str, Any] = {"html": None, "delta": None, "log": None}
+        kept: dict[str, Any] = {}
         try:
             if where.get("html"):
                 report.to_html(where["html"])
