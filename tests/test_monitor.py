@@ -248,6 +248,54 @@ def test_labels_of_one_class_give_reasons(spark: SparkSession) -> None:
     assert not math.isnan(_value(report, "recall").value)
 
 
+def test_a_class_that_is_gone_leaves_the_others_to_compare(spark: SparkSession) -> None:
+    right = "IF(id % 10 < {}, label, IF(label = 'b', 'a', 'b')) AS prediction"
+    before = (
+        spark.range(3000)
+        .selectExpr("elt(1 + id % 3, 'a', 'b', 'c') AS label", "id")
+        .selectExpr("label", right.format(9))
+    )
+    after = (
+        spark.range(1000).selectExpr("elt(1 + id % 2, 'a', 'b') AS label", "id").selectExpr("label", right.format(5))
+    )
+    report = aml_spark.monitor(spark, baseline=before, target=after, label="label", columns=["prediction"])
+    assert _value(report, "accuracy").breached
+    assert report.outcomes[0].classes == ("a", "b", "c")
+    scores = "named_struct('l', elt(1 + id % 2, 'no', 'yes'), 'p', id % 2 * 0.8D)"
+    before = spark.range(300).selectExpr("'no' AS label", f"{scores}.p AS prediction")
+    after = spark.range(300).selectExpr(f"{scores}.l AS label", f"{scores}.p AS prediction")
+    report = aml_spark.monitor(spark, baseline=before, target=after, label="label", columns=["prediction"])
+    assert _value(report, "accuracy").threshold == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_text_of_an_expression_that_is_a_columns_name_hides_nothing(spark: SparkSession) -> None:
+    before = spark.range(400).selectExpr(
+        "elt(1 + id % 2, 'late', 'in time') AS status", "id % 2 = 0 AS prediction", "id"
+    )
+    after = before.selectExpr("status", "NOT prediction AS prediction", "id")
+    report = aml_spark.monitor(
+        spark,
+        baseline=before.selectExpr("*", "id AS late"),
+        target=after,
+        label="status = 'late'",
+        columns=["prediction", "late"],
+    )
+    assert _value(report, "accuracy").breached
+    assert _value(report, "missing_column", "late").breached
+
+
+def test_texts_of_any_bytes_are_counted(spark: SparkSession) -> None:
+    text = "CAST(IF(id % 4 = 0, unhex('ff41'), CAST(concat('b', id % 3) AS binary)) AS string) AS text"
+    before = spark.range(40).selectExpr(text, "IF(id % 2 = 0, '(other)', string(id % 50)) AS place")
+    report = aml_spark.monitor(spark, baseline=before, target=before, by="place")
+    assert report.passed
+    counts = report.baseline.columns["text"].frequencies
+    assert counts is not None
+    assert counts.counts["\ufffdA"] == 10
+    rows = {one.slice: one.rows for one in report.slices}
+    assert (rows['"(other)"'], rows["(other)"]) == (20, 1)
+
+
 def test_expectations_types_and_keys_are_counted(spark: SparkSession, flights: tuple[str, str]) -> None:
     after = spark.read.format("delta").load(flights[1])
     report = aml_spark.monitor(
@@ -312,6 +360,10 @@ def test_azures_definitions_are_there(spark: SparkSession, flights: tuple[str, s
     assert _value(report, "two_sample_kolmogorov_smirnov_test", "distance").breached
     assert not _value(report, "pearsons_chi_squared_test", "carrier").breached
     assert _value(report, "null_value_rate", "carrier").value == 0
+    nested = spark.range(9).selectExpr("named_struct('inner', id) AS outer", "id")
+    report = aml_spark.monitor(spark, baseline=nested, target=nested, columns=["outer.inner", "id"], compat="azureml")
+    assert "doesn't compare what is nested" in _value(report, "jensen_shannon_distance", "outer.inner").note
+    assert "not compared: 1 column" in report.summary()
 
 
 def test_a_breach_is_told(spark: SparkSession, flights: tuple[str, str]) -> None:
@@ -329,7 +381,8 @@ def test_a_breach_is_told(spark: SparkSession, flights: tuple[str, str]) -> None
     [
         ({"columns": ["distnce"]}, r"'distnce', which neither table has.*\n.*'distance'"),
         ({"columns": "distance"}, r"is the text 'distance'"),
-        ({"thresholds": {"psi": 0.1}}, r"'psi', which is no metric"),
+        ({"thresholds": {"psi": 0.1}}, r"'psi', which is no metric.*\n.*'population_stability_index'"),
+        ({"thresholds": {"carrier": 0.1}}, r"a column's are a mapping: \{'carrier': \{'null_value_rate': 0.1\}\}"),
         ({"thresholds": {"carier": {"null_value_rate": 0.1}}}, r"the column 'carier', which isn't compared"),
         ({"window": "month"}, r"needs a column that says when"),
         ({"window": "fortnight", "time_column": "time"}, r"window is 'fortnight'"),
@@ -337,6 +390,8 @@ def test_a_breach_is_told(spark: SparkSession, flights: tuple[str, str]) -> None
         ({"compat": "azure"}, r"compat is 'azure'"),
         ({"by": "orign"}, r"'orign'"),
         ({"prediction": "predicted"}, r"no column of predictions 'predicted'"),
+        ({"columns": []}, r"columns names none"),
+        ({"thresholds": [0.1]}, r"thresholds is \[0.1\]; expected numbers by the names"),
         ({"labels": "somewhere/else", "label": "late"}, r"labels= needs key="),
         ({"labels": "somewhere/else", "key": ["id"]}, r"labels= needs label="),
         ({"key": "id"}, r"key is the text 'id'"),

@@ -16,7 +16,7 @@ from aml_spark.monitoring.metric import Thresholds
 from aml_spark.monitoring.performance import estimation, performance
 from aml_spark.monitoring.performance.outcome import Outcome
 from aml_spark.monitoring.performance.outcomes import joined, outcomes
-from aml_spark.monitoring.performance.reading import reading
+from aml_spark.monitoring.performance.reading import names_in, reading
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -340,12 +340,33 @@ def test_columns_that_can_not_be_read_are_refused(df: DataFrame, options: dict[s
         ({"decision": NAN}, "decision is nan"),
         ({"classes": "no,yes"}, "classes is 'no,yes'; expected a list"),
         ({"classes": [1, 1.0]}, "expected a list of names that differ"),
+        ({"classes": 3}, "classes is 3; expected a list"),
     ],
 )
 def test_arguments_that_can_not_be_meant_are_refused(df: DataFrame, options: dict[str, Any], told: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         _one(df, label="delay", prediction="p", **options)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("late", ["late"]),
+        ("the place", ["the place"]),
+        ("Late IS NOT NULL", ["late"]),
+        ("status = 'late'", ["status"]),
+        ("status = 'it\\'s late' OR status = \"late\"", ["status"]),
+        ("late(status)", ["status"]),
+        ("cast(status AS date) > date '2024-01-01'", ["status"]),
+        ("status > 15 -- late\n + 1 /* date */", ["status"]),
+        ("status.late", ["status"]),
+        ("CASE WHEN status = 1 THEN 0 END", ["status"]),
+        ("`end` > `the place`", ["the place", "end"]),
+    ],
+)
+def test_columns_are_told_from_the_rest_of_an_expression(text: str, named: list[str]) -> None:
+    assert names_in(text, ["late", "status", "the place", "date", "end"]) == named
 
 
 def test_a_vector_of_spark_ml_is_refused_with_what_makes_an_array_of_it(spark: SparkSession) -> None:

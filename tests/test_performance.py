@@ -387,6 +387,31 @@ def test_a_baseline_of_other_classes_is_not_held_against() -> None:
     assert _by_name(binary(1 - truth, probability), given, baseline)["accuracy"].breached
 
 
+def test_a_number_beyond_all_others_does_not_hide_what_it_makes_worse() -> None:
+    label = np.linspace(1.0, 9.0, 400)
+    prediction = label + np.tile([0.5, -0.5], 200)
+    baseline = regressed(label, prediction)
+    prediction[7] = 1e160
+    with np.errstate(over="ignore"):
+        found = _by_name(regressed(label, prediction), DEFAULTS, baseline)
+    assert {name for name, metric in found.items() if metric.breached} == {"mae", "rmse", "r2", "mape"}
+    with np.errstate(over="ignore"):
+        huge = _by_name(regressed(label * 1e160, label * 1e160), DEFAULTS, baseline)
+    assert math.isnan(huge["r2"].value)
+    assert "beyond all numbers" in str(huge["r2"].note)
+
+
+def test_what_can_not_be_told_keeps_what_it_would_be_held_against() -> None:
+    truth, probability = _drawn(500)
+    other = probability.copy()
+    other[0] = 1.5
+    found = _by_name(binary(truth, other), DEFAULTS, binary(truth, probability))
+    brier = found["brier"]
+    assert math.isnan(brier.value)
+    assert (brier.threshold is not None, brier.breached) == (True, False)
+    assert str(brier.note).startswith("1 prediction lies outside of 0 to 1")
+
+
 # Putting together
 
 
@@ -420,6 +445,7 @@ def test_classes_that_differ_are_put_together_where_there_are_no_scores() -> Non
     merged = named_only([[3, 1], [0, 2]], ("2", "10")).merge(named_only([[5, 1], [0, 4]], ("10", "9")))
     assert merged.classes == ("2", "9", "10")
     assert merged.confusion.tolist() == [[3, 0, 1], [0, 4, 0], [0, 1, 2 + 5]]
+    assert named_only([[3]], ("2",)).among(("10", "2")).confusion.tolist() == [[0, 0], [0, 3]]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ BREACHED = [
     metric("jensen_shannon_distance", 0.01, column="delay", threshold=0.1, window="2026-01-01T00:00:00"),
     Metric(signal="quality", metric="freshness_hours", value=float("nan"), note="no time"),
 ]
+UNKNOWN = Metric(signal="performance", metric="accuracy", value=float("nan"), threshold=0.7, note="no row has a label")
 FLIGHTS = {
     "delay": (np.full(50, 61.2), np.full(50, 78.4)),
     "carrier": (np.array(["UA", "DL"] * 25), np.array(["UA", "HA"] * 25)),
@@ -75,6 +76,29 @@ def test_the_summary_says_what_changed_worst_first(flights: Report) -> None:
     assert "mean 61.2 → 78.4" in without
 
 
+def test_the_summary_says_what_was_not_compared_and_why(flights: Report) -> None:
+    lost = [metric("psi", float("nan"), column=name, note="all its values are null") for name in ("carrier", "delay")]
+    both = (UNKNOWN, replace(UNKNOWN, metric="f1"))
+    told = report(FLIGHTS, [BREACHED[3], *lost, *both], baseline_outcome=outcome(1)).summary().split("\n")
+    assert told[0] == "1 of 2 columns breached in slices or windows; not compared: 2 columns, performance"
+    assert told[2:] == [
+        "- not compared: performance (no row has a label)",
+        "- not compared: carrier, delay (all its values are null)",
+    ]
+    shown = replace(UNKNOWN, value=0.8, threshold=None)
+    only = report(FLIGHTS, [BREACHED[0], shown], outcomes=(outcome(1),)).summary()
+    assert "- not compared: performance (only shown: the baseline has no labels" in only
+    assert "not compared" not in flights.summary()
+
+
+def test_what_breached_in_parts_says_in_which_and_how_at_worst() -> None:
+    one = report(FLIGHTS, [BREACHED[3], BREACHED[4]], by="origin").summary().split("\n")[1]
+    assert one == (
+        "- delay: in all rows mean 61.2 → 78.4, greatest 61.2 → 78.4 (at worst jensen_shannon_distance 0.4 > 0.1); "
+        "in 1 of 1 window and in slice JFK of origin"
+    )
+
+
 def test_importance_and_how_far_a_threshold_is_passed_decide_what_is_worst() -> None:
     small, large = (
         metric("psi", value, column=name, threshold=0.1, breached=True)
@@ -110,6 +134,11 @@ def test_the_summary_tells_of_types_missing_values_and_columns_that_are_gone() -
     [
         ([], "Nothing was held against a threshold, of 2 columns"),
         ([BREACHED[2]], "Passed: nothing breached in 2 columns"),
+        ([replace(BREACHED[2], value=float("nan"))], "Nothing could be compared, of 2 columns"),
+        (
+            [BREACHED[2], metric("psi", float("nan"), column="carrier"), replace(UNKNOWN, metric="r2", threshold=0.5)],
+            "Passed: nothing breached in 2 columns; not compared: 1 column, performance",
+        ),
         ([BREACHED[0]], "1 of 2 columns breached"),
         ([replace(BREACHED[0], column=None, signal="performance")], "Performance breached"),
         ([BREACHED[0], replace(BREACHED[0], column=None)], "1 of 2 columns and 1 check of the whole table breached"),
@@ -157,6 +186,13 @@ def test_the_verdict_is_one_sentence(metrics: list[Metric], words: str) -> None:
 )
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
     assert findings.number(value) == text
+
+
+def test_a_value_is_told_from_its_threshold() -> None:
+    near = Metric(signal="performance", metric="brier", value=0.2161, threshold=0.21598, breached=True)
+    assert findings.comparison(near) == "brier 0.2161 > 0.216"
+    rate = Metric(signal="quality", metric="null_value_rate", value=0.50004, threshold=0.5, breached=True)
+    assert findings.comparison(rate) == "null_value_rate 50.004 % > 50 %"
 
 
 def test_windows_of_any_form_have_an_order() -> None:

@@ -24,6 +24,7 @@ BREACH = 3
 """Exit code where monitoring found a breach."""
 _CONFIG = click.Path(dir_okay=False, path_type=Path)
 _ROWS = ("source", "version", "where", "since", "until")
+_MOST_ROWS = 30  # that a terminal shows
 _SIDES = ("baseline", "target")
 _LISTS = ("columns", "key")
 # Options that aren't arguments of `monitor`, or become others.
@@ -214,7 +215,11 @@ def _print(report: Report, where: Mapping[str, Any], as_json: bool) -> None:
     breached = metrics[metrics["breached"].astype(bool)]
     if len(breached):
         names = ("column", "metric", "value", "threshold", "slice", "window", "note")
-        print_table(names, ([_cell(value) for value in row] for row in breached[list(names)].itertuples(index=False)))
+        is_part = breached[["slice", "window"]].notna().any(axis=1)
+        chosen = breached.loc[is_part.sort_values(kind="stable").index[:_MOST_ROWS], list(names)]
+        print_table(names, ([_cell(value) for value in row] for row in chosen.itertuples(index=False)))
+        if len(breached) > _MOST_ROWS:
+            click.echo(f"and {len(breached) - _MOST_ROWS} more: --html and --json have them")
         click.echo()
     click.echo(report.summary())
     for name in ("html", "delta"):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aml_spark.errors import ArgumentError
+from aml_spark.errors import ArgumentError, TableError
 from aml_spark.model import PinnedModel
 from aml_spark.monitoring.drift import azureml, drift, embeddings, exact as exactly
 from aml_spark.monitoring.drift.exact import ExactDistances
 from aml_spark.monitoring.importance import importance
 from aml_spark.monitoring.metric import Metric, Thresholds
 from aml_spark.monitoring.performance import estimation, outcomes, performance
-from aml_spark.monitoring.performance.outcome import Outcome, Task
+from aml_spark.monitoring.performance.outcome import Outcome, Task, ordered
 from aml_spark.monitoring.profiles import fields, kept, passes
 from aml_spark.monitoring.profiles.profile import Profile
 from aml_spark.monitoring.quality import casts, quality, rows
@@ -33,6 +34,7 @@ MOST_WINDOWS = 100
 """Time windows of a comparison."""
 LONE = "the baseline has no such slice, so it is held against all of the baseline"
 Part = TypeVar("Part", Profile, Outcome)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,10 @@ class _Parts:
     def __iter__(self) -> Iterator[Any]:
         return iter([self.whole, *self.slices.values(), *self.windows.values()])
 
+    def each(self, change: Callable[[Any], Any]) -> _Parts:
+        slices, windows = ({name: change(one) for name, one in parts.items()} for parts in (self.slices, self.windows))
+        return _Parts(whole=change(self.whole), slices=slices, windows=windows)
+
 
 def compared(asked: Comparison) -> Report:
     """Read both tables, and say of the target what there is to say."""
@@ -101,6 +107,8 @@ def compared(asked: Comparison) -> Report:
     before, after = _outcomes(asked.baseline, asked.scored_before, asked), None
     if asked.scored:
         after = _outcomes(asked.target, _like(asked.scored, before), asked)
+    if before and after:
+        before, after = _of_the_same_classes(before, after, asked)
     asked = _with_plain_predictions(asked, before or after)
     baseline, target = _baseline(asked), _parted(passes.profiles(**_rows(asked.target, asked), window=asked.window))
     exact = exactly.distances(asked.baseline.df, asked.target.df, baseline.whole, target.whole) if asked.exact else {}
@@ -123,6 +131,7 @@ def compared(asked: Comparison) -> Report:
         baseline=baseline.whole,
         target=target.whole,
         slices=tuple(target.slices.values()),
+        by=asked.by,
         windows=tuple(target.windows.values()),
         outcomes=tuple(after or ()),
         baseline_outcome=before.whole if before else None,
@@ -138,8 +147,21 @@ def _like(scored: Predictions, before: _Parts | None) -> Predictions:
     """The target's predictions, read as the baseline's were."""
     if before is None:
         return scored
-    known = before.whole.classes if before.whole.scores else None
-    return replace(scored, task=scored.task or before.whole.task, classes=scored.classes or known)
+    known = before.whole.classes if before.whole.scores and scored.classes is None else scored.classes
+    return replace(scored, task=scored.task or before.whole.task, classes=known)
+
+
+def _of_the_same_classes(before: _Parts, after: _Parts, asked: Comparison) -> tuple[_Parts, _Parts]:
+    """Outcomes among the classes of both: one that is gone from a table mustn't leave nothing to be held against."""
+    has, gets = before.whole, after.whole
+    if has.classes == gets.classes or has.task != gets.task:
+        return before, after
+    if not has.scores and not gets.scores:
+        classes = ordered({*has.classes, *gets.classes})
+        return before.each(lambda one: one.among(classes)), after.each(lambda one: one.among(classes))
+    if not has.classes and asked.scored_before:  # its labels are of too few to tell what its scores are of
+        before = _outcomes(asked.baseline, replace(asked.scored_before, classes=gets.classes), asked) or before
+    return before, after
 
 
 def _check_windows(asked: Comparison) -> None:
@@ -200,7 +222,10 @@ def _baseline(asked: Comparison) -> _Parts:
     found = kept.load(spark, asked.profiles, **same)
     if found is None:
         found = passes.profiles(**told)
-        kept.save(spark, found, asked.profiles, **same)
+        try:
+            kept.save(spark, found, asked.profiles, **same)
+        except TableError as error:  # what was found mustn't be lost for it
+            _logger.warning("the baseline's profile isn't kept, so that it is read again next time: %s", error)
     return _parted(found)
 
 

@@ -12,6 +12,14 @@ from typing import Literal
 from aml_spark.errors import ArgumentError, did_you_mean, listed
 
 Signal = Literal["drift", "quality", "performance"]
+_SHORT = {
+    "psi": "population_stability_index",
+    "js": "jensen_shannon_distance",
+    "ks": "kolmogorov_smirnov_distance",
+    "wasserstein": "normalized_wasserstein_distance",
+    "auc": "roc_auc",
+}
+"""What some call metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +82,11 @@ class Thresholds:
     ) -> None:
         self._defaults = dict(defaults)
         self._columns: dict[str, dict[str, float | None]] = {}
+        if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+            raise ArgumentError(
+                f"thresholds is {given!r}; expected numbers by the names of metrics and columns",
+                hint="thresholds={'jensen_shannon_distance': 0.1, 'age': {'null_value_rate': 0.05}}",
+            )
         for name, value in (given or {}).items():
             if isinstance(value, Mapping):
                 if metric := next((one for one in value if one in whole), None):
@@ -82,15 +95,20 @@ class Thresholds:
                         "column; expected it beside the columns",
                         hint=f"thresholds={{{metric!r}: {value[metric]!r}, …}}",
                     )
-                self._columns[name] = {metric: self._checked(metric, one) for metric, one in value.items()}
+                self._columns[name] = {
+                    metric: self._checked(metric, one, of_column=True) for metric, one in value.items()
+                }
             else:
                 self._defaults[name] = self._checked(name, value)
 
-    def _checked(self, metric: str, value: float | None) -> float | None:
+    def _checked(self, metric: str, value: float | None, *, of_column: bool = False) -> float | None:
         if metric not in self._defaults:
             raise ArgumentError(
-                f"thresholds names {metric!r}, which is no metric; expected one of {listed(self._defaults, most=60)}",
-                hint=did_you_mean(metric, self._defaults),
+                f"thresholds names {metric!r}, which is no metric; expected one of {listed(self._defaults, most=60)}"
+                + ("" if of_column else f"; a column's are a mapping: {{{metric!r}: {{'null_value_rate': 0.1}}}}"),
+                hint=f"did you mean {_SHORT[metric.lower()]!r}?"
+                if metric.lower() in _SHORT
+                else did_you_mean(metric, self._defaults),
             )
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value)):
             raise ArgumentError(f"the threshold of {metric!r} is {value!r}; expected a number, or None for none")

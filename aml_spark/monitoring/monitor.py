@@ -14,7 +14,7 @@ from aml_spark.model import PinnedModel, pin
 from aml_spark.monitoring.comparison import Comparison, Predictions, compared
 from aml_spark.monitoring.drift import drift
 from aml_spark.monitoring.metric import Thresholds
-from aml_spark.monitoring.performance import estimation, outcomes, performance
+from aml_spark.monitoring.performance import estimation, outcomes, performance, reading
 from aml_spark.monitoring.performance.outcome import Task
 from aml_spark.monitoring.profiles import fields
 from aml_spark.monitoring.quality import quality
@@ -125,13 +125,13 @@ def monitor(
     guess = prediction or "prediction"
     scored_before = scored = None
     if prediction is not None or label is not None or guess in after.df.columns:
-        if guess not in after.df.columns and re.fullmatch(r"\w+", guess):
+        if guess not in after.df.columns and (re.fullmatch(r"\w+", guess) or reading.lacks(after.df, before.df, guess)):
             raise _missing(after.df, guess)
         told = {"task": task, "classes": classes, "decision": decision}
         scored_before = _predictions(before.df, after.df, guess, label, **told)
         scored = _predictions(after.df, before.df, guess, label, **told)
     one_sided = {*before.df.columns} ^ {*after.df.columns}
-    others = [name for name in one_sided if label is not None and _names(label, name)]  # labels come later
+    others = reading.names_in(label, sorted(one_sided)) if label is not None else []  # labels come later
     others += [*(key or ()), *filter(None, (after.time_column, before.time_column))]
     names = _columns(before.df, after.df, columns, pinned, others, scored)
     limits = _limits(thresholds, expectations)
@@ -189,7 +189,8 @@ def _labelled(
     if label is None:
         raise ArgumentError("labels= needs label=: the column of it, or an expression", hint="label='late'")
     found = opened(spark, labels).df
-    wanted = [name for name in found.columns if name in key or _names(label, name)]
+    named = reading.names_in(label, found.columns)
+    wanted = [name for name in found.columns if name in key or name in named]
     return replace(of, df=outcomes.joined(of.df, found.select([table.quoted(name) for name in wanted]), key))
 
 
@@ -197,22 +198,10 @@ def _predictions(
     df: DataFrame, other: DataFrame, prediction: str, label: str | None, **more: Any
 ) -> Predictions | None:
     """Where a table's predictions are, and its labels where it has them; None where it has no predictions."""
-    if _lacks(df, other, prediction):
+    if reading.lacks(df, other, prediction):
         return None
-    known = None if label is None or _lacks(df, other, label) else label
+    known = None if label is None or reading.lacks(df, other, label) else label
     return Predictions(prediction=prediction, label=known, **more)
-
-
-def _lacks(df: DataFrame, other: DataFrame, text: str) -> bool:
-    """Whether a table hasn't what an expression names, which the other one has."""
-    # Not by asking Spark, which writes what it can't resolve to standard error.
-    missing = [name for name in other.columns if name not in df.columns]
-    return any(_names(text, name) for name in missing)
-
-
-def _names(text: str, column: str) -> bool:
-    """Whether an expression names a column."""
-    return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text) is not None
 
 
 def _missing(df: DataFrame, name: str) -> SchemaError:
@@ -240,6 +229,8 @@ def _columns(
     nested = [name for df in (after, before) for name in fields.names_of(df)]
     if isinstance(asked, str):
         raise ArgumentError(f"columns is the text {asked!r}; expected a list of names", hint=f"columns=[{asked!r}]")
+    if asked is not None and not asked:
+        raise ArgumentError("columns names none; expected those to compare", hint="leave columns= out for all of them")
     for name in asked or ():
         if name not in there and name not in nested:
             raise SchemaError(

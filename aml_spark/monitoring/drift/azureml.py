@@ -64,6 +64,8 @@ def compared(
     found: dict[str, dict[str, tuple[float, str | None]]] = {
         name: {"jensen_shannon_distance": (math.nan, reason)} for name, reason in reasons.items()
     }
+    nested = "Azure Machine Learning doesn't compare what is nested; a column of its own, df.select('a.b'), it does"
+    found |= {name: {"jensen_shannon_distance": (math.nan, nested)} for name in columns if name not in {*kinds, *found}}
     clean = (_without_nulls(baseline_df), _without_nulls(target_df))
     numbers = [name for name, kind in kinds.items() if kind == "numbers"]
     found |= _numbers(*clean, numbers) if numbers else {}

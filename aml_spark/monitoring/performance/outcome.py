@@ -48,8 +48,10 @@ class Moments:
 
     @property
     def error(self) -> float:
-        """Standard error of the mean; NaN of fewer than two rows."""
-        return math.sqrt(self.m2 / (self.count - 1) / self.count) if self.count > 1 else math.nan
+        """Standard error of the mean; NaN of fewer than two rows, infinite where the squares are beyond a double."""
+        if self.count < 2:
+            return math.nan
+        return math.sqrt(self.m2 / (self.count - 1) / self.count) if math.isfinite(self.m2) else math.inf
 
     def merge(self, other: Moments) -> Moments:
         """Both together (Chan, Golub and LeVeque 1983)."""
@@ -174,9 +176,7 @@ class Outcome:
             if one != two:
                 told = f" ({one!r}, {two!r})" if name != "classes" else ""
                 raise ArgumentError(f"outcomes whose {name} differ{told} can't be put together")
-        classes = self.classes
-        if self.classes != other.classes:
-            classes = ordered({*self.classes, *other.classes})
+        classes = self.classes if self.classes == other.classes else ordered({*self.classes, *other.classes})
         return Outcome(
             task=self.task,
             rows=self.rows + other.rows,
@@ -184,7 +184,7 @@ class Outcome:
             unpredicted=self.unpredicted + other.unpredicted,
             foreign=self.foreign + other.foreign,
             classes=classes,
-            confusion=_spread(self, classes) + _spread(other, classes),
+            confusion=self.among(classes).confusion + other.among(classes).confusion,
             decision=self.decision,
             scores=tuple(one.merge(two) for one, two in zip(self.scores, other.scores, strict=True)),
             confidence=self.confidence and other.confidence and self.confidence.merge(other.confidence),
@@ -194,6 +194,17 @@ class Outcome:
             residuals=self.residuals.merge(other.residuals),
             **_places(self, other),
         )
+
+    def among(self, classes: Sequence[str]) -> Outcome:
+        """The same rows among more classes; of predictions without scores."""
+        import numpy as np
+
+        if self.classes == tuple(classes):
+            return self
+        places = [classes.index(name) for name in self.classes]
+        confusion = square(len(classes))
+        confusion[np.ix_(places, places)] = self.confusion
+        return replace(self, classes=tuple(classes), confusion=confusion)
 
 
 def square(size: int) -> NDArray[np.int64]:
@@ -209,18 +220,6 @@ def ordered(classes: Sequence[str] | set[str]) -> tuple[str, ...]:
         return tuple(sorted(classes, key=lambda name: (float(name), name)))
     except ValueError:
         return tuple(sorted(classes))
-
-
-def _spread(outcome: Outcome, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Its confusion with the rows and columns of more classes."""
-    import numpy as np
-
-    if outcome.classes == classes:
-        return outcome.confusion
-    places = [classes.index(name) for name in outcome.classes]
-    found = square(len(classes))
-    found[np.ix_(places, places)] = outcome.confusion
-    return found
 
 
 def _places(one: Outcome, two: Outcome) -> dict[str, Any]:

@@ -89,16 +89,20 @@ def measures(outcome: Outcome) -> dict[str, Measure]:
 def _threshold(name: str, now: Measure, before: Measure | None, given: float | None) -> tuple[float | None, str | None]:
     if given is None or not math.isnan(given):
         return given, None
-    if before is None or math.isnan(now.value):
+    if before is None:
         return None, None
-    if math.isnan(before.value):
-        return None, f"not held against the baseline's: {before.note}"
-    error = math.hypot(now.error, before.error)
-    if math.isnan(error):
+    if not math.isfinite(before.value):
+        return None, f"not held against the baseline's: {before.note or 'it is beyond all numbers'}"
+    # What can't be told now, or is beyond all numbers such as a square of 1e160, has no error of its own.
+    alone = math.isnan(now.value) or math.isinf(now.error)
+    error = before.error if alone else math.hypot(now.error, before.error)
+    if not math.isfinite(error):
         return None, "not held against the baseline's: its standard error can't be told"
     relative = name in LOWER_IS_BETTER and name != "expected_calibration_error"
     margin = max(MOST_ERRORS * error, LEAST_SHARE * abs(before.value) if relative else LEAST)
     threshold = before.value - margin if name in HIGHER_IS_BETTER else before.value + margin
+    if math.isnan(now.value):
+        return threshold, None
     return threshold, f"the baseline's is {before.value:.6g}, and {margin:.3g} are allowed for chance and small changes"
 
 
@@ -239,11 +243,13 @@ def _calibration_error(outcome: Outcome) -> Measure:
 def _rmse(outcome: Outcome) -> Measure:
     squared = outcome.losses["squared"]
     value = math.sqrt(squared.mean)
-    return Measure(value=value, error=squared.error / (2 * value) if value else squared.error)
+    return Measure(value=value, error=squared.error / (2 * value) if 0 < value < math.inf else squared.error)
 
 
 def _r2(outcome: Outcome) -> Measure:
     label, squared = outcome.losses["label"], outcome.losses["squared"]
+    if not math.isfinite(label.m2):
+        return Measure(value=math.nan, note="the squares of the labels are beyond all numbers")
     if label.count < 2 or label.m2 <= 0:
         why = "one row has no spread" if label.count < 2 else "all labels are equal"
         return Measure(value=math.nan, note=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,17 @@ MOST_CLASSES = 100
 Form = Literal["class", "score", "scores", "number"]
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _BROKEN = ("float", "double", "decimal")
+# Of SQL: texts and comments, names in backticks, and words with what shows that they are no column of a table.
+_SQL = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|--[^\n]*|/\*.*?\*/"""
+    r"""|(?P<before>\.\s*|\bas\s+)?(?:`(?P<quoted>(?:[^`]|``)+)`|\b(?P<word>\w+)(?P<behind>(?=\s*['"(]))?)""",
+    re.DOTALL | re.IGNORECASE,
+)
+_SYNTAX = re.compile(
+    "all|and|any|as|between|case|div|else|end|exists|false|from|i?like|in|interval|is|not|null|or|rlike|some|then|to|true"
+    "|when|(micro|milli)?seconds?|minutes?|hours?|days?|weeks?|months?|quarters?|years?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,32 @@ def column(df: DataFrame, text: str | None, what: str) -> Column:
     return found
 
 
+def names_in(text: str, columns: Sequence[str]) -> list[str]:
+    """Those columns that a name or an SQL expression names, without asking Spark.
+
+    Spark writes what it can't resolve to standard error, and a label that comes later isn't there by intention. What
+    could as well be a part of SQL, such as `end`, is a column in backticks only, or alone.
+    """
+    if text in columns:
+        return [text]
+    found = set()
+    for one in _SQL.finditer(text):
+        if one["before"] and (one["before"].startswith(".") or one["word"]):
+            continue  # a field of a struct, a type
+        if one["quoted"]:
+            found.add(one["quoted"].replace("``", "`").casefold())
+        elif one["word"] and one["behind"] is None and not _SYNTAX.fullmatch(one["word"]):
+            found.add(one["word"].casefold())
+    return [name for name in columns if name.casefold() in found]
+
+
+def lacks(df: DataFrame, other: DataFrame, text: str) -> bool:
+    """Whether a table hasn't what a name or an SQL expression names, which the other one has."""
+    has = {name.casefold() for name in df.columns}
+    missing = [name for name in other.columns if name.casefold() not in has]
+    return text not in df.columns and bool(names_in(text, missing))
+
+
 def _kind(rows: DataFrame, name: str) -> str:
     """What is treated alike: "none", "boolean", "text", "whole" or "broken" numbers, "scores"."""
     type_name = rows.schema[name].dataType.simpleString()
@@ -95,7 +133,8 @@ def reading(rows: DataFrame, task: Task | None, classes: Sequence[Any] | None, *
     label, guess = _kind(rows, "label"), _kind(rows, "prediction")
     if task not in (None, "classification", "regression"):
         raise ArgumentError(f"task is {task!r}; expected 'classification' or 'regression'")
-    if isinstance(classes, str) or (classes is not None and len({_named(one) for one in classes}) != len(classes)):
+    has_names = classes is None or (hasattr(classes, "__len__") and not isinstance(classes, str))
+    if not has_names or (classes is not None and len({_named(one) for one in classes}) != len(classes)):
         raise ArgumentError(f"classes is {classes!r}; expected a list of names that differ")
     if task is None and classes is not None:
         task = "classification"

@@ -96,6 +96,11 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
                     size += sum(array.nbytes for array in part[-5:])
                 for place, field in enumerate(texts, first):
                     values, counts = table.column(place).value_counts().flatten()
+                    try:
+                        values.validate(full=True)
+                    except pa.ArrowInvalid:  # a text of Spark's may hold any bytes
+                        texts_of = values.cast(pa.binary()).to_pylist()
+                        values = pa.array([one and one.decode(errors="replace") for one in texts_of])
                     found.append(told(group, field, text=values, count=counts))
             if size > most:
                 found += of_numbers()

@@ -175,7 +175,7 @@ def slice_of(field: Field, slices: Sequence[str]) -> Expression:
 
 
 def _slice_text(field: Field) -> Expression:
-    """The value that a row's slice goes by.
+    """The value that a row's slice goes by; in quotation marks where it is the name of another slice.
 
     Raises:
         SchemaError: the column is of a type that can't be grouped by.
@@ -184,7 +184,8 @@ def _slice_text(field: Field) -> Expression:
         raise SchemaError(f"by names {field.name!r} of type {field.type}; expected texts, numbers, booleans or dates")
     from pyspark.sql import functions as F
 
-    return F.expr(_text(field.value))
+    text = F.expr(_text(field.value))
+    return F.when(text.isin(OTHER, MISSING), F.concat(F.lit('"'), text, F.lit('"'))).otherwise(text)
 
 
 def window_of(leaves: Sequence[Field], time_column: str | None, unit: str) -> Expression:

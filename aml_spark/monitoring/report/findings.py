@@ -31,6 +31,7 @@ class Finding:
         what: how it begins, where it has no column: `performance`, or nothing.
         metrics: those that breached in all rows, the worst first; where none did, those of slices and windows.
         slices: values of the `by=` column in whose rows something breached.
+        by: that column; None where it isn't known.
         windows: in how many something breached, and how many there are.
         changed: what one sees in the data, such as `mean 61.2 → 78.4`.
         told: the same without any value of a row, for messages that leave the report.
@@ -41,6 +42,7 @@ class Finding:
     what: str | None
     metrics: tuple[Metric, ...]
     slices: tuple[str, ...] = ()
+    by: str | None = None
     windows: tuple[int, int] = (0, 0)
     changed: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
@@ -57,6 +59,8 @@ class Finding:
         if len(self.metrics) > _NAMED:
             compared.append(f"{len(self.metrics) - _NAMED} more")
         text, changed = ", ".join(compared), ", ".join(self.changed if values else self.told)
+        if self.is_partial:
+            text, changed = f"at worst {text}", changed and f"in all rows {changed}"
         text = f"{changed} ({text})" if changed else text
         if name := self.column if self.column is not None else self.what:
             text = f"{name}: {text}"
@@ -64,7 +68,8 @@ class Finding:
         where = [f"{breached} of {_counted(known, 'window')}"] if breached else []
         if self.slices:
             what = "slice" if len(self.slices) == 1 else "slices"
-            where.append(f"{what} {_some(self.slices)}" if values else _counted(len(self.slices), "slice"))
+            named = f"{what} {_some(self.slices)}" if values else _counted(len(self.slices), "slice")
+            where.append(named if self.by is None else f"{named} of {self.by}")
         return f"{text}; in {' and in '.join(where)}" if where else text
 
 
@@ -86,20 +91,61 @@ def findings(report: Report) -> list[Finding]:
     return sorted(found, key=lambda one: (one.column is not None, one.what is None, -one.severity))
 
 
+def unheld(report: Report) -> dict[str, str]:
+    """What couldn't be held against anything, of all rows, and why: columns' drift, metrics, or `performance`."""
+    whole = [metric for metric in report.metrics_found if metric.slice is None and metric.window is None]
+    found: dict[str, str] = {}
+    scored = [metric for metric in whole if metric.signal == "performance"]
+    if scored and report.baseline_outcome is None and not any(metric.threshold is not None for metric in scored):
+        found["performance"] = "only shown: the baseline has no labels and predictions, and no threshold is given"
+    columns: dict[str, list[Metric]] = {}
+    for metric in whole:
+        if metric.column is not None and metric.signal == "drift":
+            columns.setdefault(metric.column, []).append(metric)
+        elif (
+            metric.column is None and metric.threshold is not None and math.isnan(metric.value) and not metric.breached
+        ):
+            found[metric.metric] = metric.note or "it can't be told"
+    if scored and all(metric.metric in found for metric in scored if metric.threshold is not None):
+        reasons = [found.pop(metric.metric) for metric in scored if metric.metric in found]
+        found |= {"performance": reasons[0]} if reasons else {}
+    breached = {metric.column for metric in whole if metric.breached}
+    for name, metrics in columns.items():
+        if name not in breached and all(math.isnan(metric.value) for metric in metrics):
+            found[name] = next((metric.note for metric in metrics if metric.note), None) or "it can't be told"
+    return found
+
+
+def not_compared(report: Report) -> list[str]:
+    """What couldn't be held against anything, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in unheld(report).items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"not compared: {_some(names)} ({reason})" for reason, names in reasons.items()]
+
+
 def verdict(report: Report) -> str:
     """The report in one sentence. What breaches in slices or windows alone is told apart: of many, some do."""
     found = findings(report)
     known = _counted(len(report.columns), "column")
-    if not any(metric.threshold is not None or metric.breached for metric in report.metrics_found):
+    metrics = report.metrics_found
+    if not any(metric.threshold is not None or metric.breached for metric in metrics):
         return f"Nothing was held against a threshold, of {known}"
-    if not found:
-        return f"Passed: nothing breached in {known}"
+    if not found and all(metric.threshold is None or math.isnan(metric.value) for metric in metrics):
+        return f"Nothing could be compared, of {known}"
     of_all = _told([one for one in found if not one.is_partial], known, " of the whole table")
     of_some = _told([one for one in found if one.is_partial], known)
-    if of_all and of_some:
+    if not found:
+        text = f"passed: nothing breached in {known}"
+    elif of_all and of_some:
         text = f"{of_all} breached, {of_some} in slices or windows"
     else:
         text = f"{of_all} breached" if of_all else f"{of_some} breached in slices or windows"
+    if others := unheld(report):
+        columns = sum(name in report.columns for name in others)
+        parts = [_counted(columns, "column")] if columns else []
+        parts += [name for name in others if name not in report.columns]
+        text += f"; not compared: {_some(parts)}"
     return text[0].upper() + text[1:]
 
 
@@ -123,12 +169,16 @@ def comparison(metric: Metric) -> str:
     sign = ">" if metric.value > metric.threshold else "<" if metric.value < metric.threshold else "="
     if metric.metric == "row_count_change" and metric.breached and metric.value < 0:
         return f"{metric.metric} {value} < −{shown(metric, metric.threshold)}"
-    return f"{metric.metric} {value} {sign} {shown(metric, metric.threshold)}"
+    digits = 3
+    while sign != "=" and digits < 17 and value == shown(metric, metric.threshold, digits):
+        digits += 1
+        value = shown(metric, metric.value, digits)
+    return f"{metric.metric} {value} {sign} {shown(metric, metric.threshold, digits)}"
 
 
-def shown(metric: Metric, value: float) -> str:
+def shown(metric: Metric, value: float, digits: int = 3) -> str:
     """A number of a metric as a person reads it; rates and changes in percent."""
-    return percent(value) if is_share(metric.metric) else number(value)
+    return percent(value, digits) if is_share(metric.metric) else number(value, digits)
 
 
 def is_share(metric: str) -> bool:
@@ -136,8 +186,8 @@ def is_share(metric: str) -> bool:
     return metric.endswith("_rate") or metric == "row_count_change" or metric.startswith("expectation:")
 
 
-def number(value: float) -> str:
-    """Three digits of a number that count, or all before its point."""
+def number(value: float, digits: int = 3) -> str:
+    """So many digits of a number that count, or all before its point."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -146,19 +196,19 @@ def number(value: float) -> str:
         return "0"
     size = abs(value)
     if size >= 1e7 or size < 1e-4:
-        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     else:
-        decimals = max(0, 2 - math.floor(math.log10(size)))
+        decimals = max(0, digits - 1 - math.floor(math.log10(size)))
         # Halves go away from zero, as on the page: JavaScript rounds so.
         text = f"{Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP):,f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
     return text.replace("-", "−")
 
 
-def percent(value: float) -> str:
+def percent(value: float, digits: int = 3) -> str:
     """A share in percent."""
-    text = number(value * 100)
+    text = number(value * 100, digits)
     return text if text == "–" else f"{text} %"
 
 
@@ -200,6 +250,7 @@ def _finding(report: Report, column: str | None, what: str | None, metrics: Sequ
         what=what if what == "performance" else None,
         metrics=tuple(worst.values()),
         slices=tuple(dict.fromkeys(metric.slice for metric in metrics if metric.slice is not None)),
+        by=report.by,
         windows=(len({metric.window for metric in metrics if metric.window is not None}), windows),
         changed=tuple(text for text, _ in changed),
         told=tuple(text for text, harmless in changed if harmless),

@@ -293,12 +293,13 @@ function head() {
     items.forEach((item) => { item.hidden = false; });
     more.remove();
   } }, `Show ${items.length - few} more`);
-  const held = M.threshold.some((one) => one !== null);
+  const held = M.threshold.some((one, i) => one !== null && M.value[i] !== null);
   return h("header", { class: !data.passed ? "failed" : held ? "passed" : "neither" },
     h("p", { class: "kicker" }, "Monitoring report"),
     h("div", { class: "verdict" }, h("span", { class: "sign", "aria-hidden": "true" }, !data.passed ? "▲" : held ? "✓" : "○"), h("h1", {}, data.verdict)),
     h("dl", { class: "facts" }, data.facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text)))),
-    items.length ? h("ol", { class: "findings", "aria-label": "What breached, worst first" }, items) : null, more || null);
+    items.length ? h("ol", { class: "findings", "aria-label": "What breached, worst first" }, items) : null, more || null,
+    data.not_compared.map((line) => h("p", { class: "uncompared" }, line)));
 }
 
 let reveal = () => {};
@@ -555,11 +556,11 @@ function performance() {
   };
   if (outcomes.length) later.push(draw);
   const tools = outcomes.length > 1 && choice("Pictures of", outcomes.map((one, place) => [place, label(one)]), (place) => { chosen = Number(place); draw(); }, 0);
-  const bySlice = matrix(inSlices.filter((i) => signalOf(i) === "performance"), data.slices.map(([name]) => name), "Slice", (i) => M.slice[i]);
+  const bySlice = matrix(inSlices.filter((i) => signalOf(i) === "performance"), data.slices.map(([name]) => name), data.by || "Slice", (i) => M.slice[i]);
   const byWindow = matrix(inWindows.filter((i) => signalOf(i) === "performance"), data.windows.map(day), "Window", (i) => M.window[i]);
   return section("performance", "Performance", tools, bases.length ? scroll("Performance", table) : null, outcomes.length ? pictures : null,
     found && found.left_out ? h("p", { class: "muted small" }, `${plural(found.left_out, "slice")} or windows more aren’t drawn.`) : null,
-    bySlice && h("div", { class: "block" }, h("h3", {}, "By slice"), bySlice), byWindow && h("div", { class: "block" }, h("h3", {}, "By window"), byWindow));
+    bySlice && h("div", { class: "block" }, h("h3", {}, `By ${data.by || "slice"}`), bySlice), byWindow && h("div", { class: "block" }, h("h3", {}, "By window"), byWindow));
 }
 function confusion(one) {
   if (!one.confusion) return null;

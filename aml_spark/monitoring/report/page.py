@@ -68,10 +68,12 @@ def content(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "verdict": findings.verdict(report),
         "findings": [{"column": one.column, "line": one.line()} for one in found],
+        "not_compared": findings.not_compared(report),
         "names": report.names,
         "facts": _facts(report),
         "quantiles": pictures.QUANTILES,
         "windows": windows,
+        "by": report.by,
         "slices": [[name, _rows(report.slices, name)] for name in slices],
         "weighted": report.importance is not None,
         "columns": [

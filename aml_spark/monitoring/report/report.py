@@ -37,6 +37,7 @@ class Report:
         baseline: the baseline's profile.
         target: the target's profile, of all its rows.
         slices: the target's, one for each value of the column that `by=` names.
+        by: that column.
         windows: the target's, one for each time window.
         outcomes: predictions held against labels: of all rows, by slice and by window.
         baseline_outcome: the same of the baseline's rows.
@@ -52,6 +53,7 @@ class Report:
     baseline: Profile
     target: Profile
     slices: tuple[Profile, ...] = ()
+    by: str | None = None
     windows: tuple[Profile, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     baseline_outcome: Outcome | None = None
@@ -104,10 +106,12 @@ class Report:
     def summary(self, *, values: bool = True) -> str:
         """What breached, in plain words: the verdict and a line for each column, the worst first.
 
+        What couldn't be compared follows, with the reason.
+
         Args:
             values: whether categories, slices, least and greatest numbers may stand in it, which are values of rows.
         """
-        lines = [one.line(values=values) for one in findings.findings(self)]
+        lines = [one.line(values=values) for one in findings.findings(self)] + findings.not_compared(self)
         return "\n".join([findings.verdict(self), *(f"- {text}" for text in lines)])
 
     def __str__(self) -> str:
