@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -16,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from aml_spark import Workspace, session
 from aml_spark.cli import main as cli
+from aml_spark.monitoring import monitor as monitoring
 from aml_spark.monitoring.metric import Metric
 from aml_spark.monitoring.profiles.profile import Profile
 from aml_spark.monitoring.report.report import Report
@@ -80,7 +79,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         return None
 
     monkeypatch.setattr(session, "get_spark", get_spark)
-    monkeypatch.setitem(sys.modules, "aml_spark.monitoring.monitor", SimpleNamespace(monitor=made))
+    monkeypatch.setattr(monitoring, "monitor", made)
     return made
 
 
@@ -121,7 +120,7 @@ def test_options_become_arguments(calls: Calls) -> None:
         *("--decision", "0.3", "--exact", "--column", "distance", "--column", "air time", "--by", "origin"),
         *("--time-column", "time_hour", "--window", "month", "--key", "id", "--key", "leg", "--profiles", "kept"),
         *("--on-breach", "https://example.com/hook", "--expect", "far=distance >= 10"),
-        *("--threshold", "null_value_rate=0.1", "--threshold", "air: time:psi=0.2", "--threshold", "rows=none"),
+        *("--threshold", "null_value_rate=0.1", "--threshold", "air: time:cramers_v=0.2", "--threshold", "f1=none"),
         *("--threshold", "expectation:far=0.01", "--threshold", "air: time:null_value_rate=0"),
     )
     assert found.pop("baseline") == Selection("flights", version=3, where="a = 1")
@@ -143,8 +142,8 @@ def test_options_become_arguments(calls: Calls) -> None:
         "expectations": {"far": "distance >= 10"},
         "thresholds": {
             "null_value_rate": 0.1,
-            "air: time": {"psi": 0.2, "null_value_rate": 0.0},
-            "rows": None,
+            "air: time": {"cramers_v": 0.2, "null_value_rate": 0.0},
+            "f1": None,
             "expectation:far": 0.01,
         },
     }
@@ -193,6 +192,7 @@ def test_options_go_before_the_file(calls: Calls, tmp_path: Path) -> None:
         (["--baseline", "flights"], "--target is missing"),
         ([*TABLES, "--threshold", "null_value_rate"], "expected [COLUMN:]METRIC=NUMBER"),
         ([*TABLES, "--threshold", "null_value_rate=low"], "expected a number, or none"),
+        ([*TABLES, "--threshold", "psi=0.1"], "'psi', which is no metric"),
         ([*TABLES, "--expect", "distance > 0"], "expected NAME=SQL"),
         ([*TABLES, "--conf", "spark.x"], "expected KEY=VALUE"),
         ([*TABLES, "--target-since", "soon"], "'soon'"),

@@ -97,7 +97,7 @@ def monitor(
 
     The exit code is 3 where something breached its threshold.
     """
-    from aml_spark.monitoring.monitor import monitor as run
+    from aml_spark.monitoring.monitor import limits_of, monitor as run
     from aml_spark.monitoring.schedule.config import MonitorConfig, read
     from aml_spark.session import get_spark
 
@@ -106,6 +106,7 @@ def monitor(
     where = _where(given, options)
     rows = {side: _rows(side, given, options) for side in _SIDES}
     arguments = _arguments(given, options)
+    limits_of(arguments.get("thresholds"), arguments.get("expectations"))  # before Spark starts for nothing
     places = [place for place in (*(each.source for each in rows.values()), arguments.get("labels")) if place]
     places += [place for place in (arguments.get("profiles"), where.get("delta")) if place]
     in_workspace = workspace is not None or bool(arguments.get("model") or where.get("log"))

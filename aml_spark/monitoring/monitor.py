@@ -113,6 +113,7 @@ def monitor(
         raise ArgumentError(
             "compat='azureml' has no slices and no windows, and is exact", hint="leave out by=, window= and exact="
         )
+    limits = limits_of(thresholds, expectations)
     pinned = pin(model) if model else None
     before = opened(spark, baseline, time_column=time_column, is_timed=False)
     after = opened(spark, target, time_column=time_column)
@@ -134,7 +135,6 @@ def monitor(
     others = reading.names_in(label, sorted(one_sided)) if label is not None else []  # labels come later
     others += [*(key or ()), *filter(None, (after.time_column, before.time_column))]
     names = _columns(before.df, after.df, columns, pinned, others, scored)
-    limits = _limits(thresholds, expectations)
     leaves = [name for of in (before, after) for name in fields.names_of(of.df)]
     known = [name for name in dict.fromkeys(leaves) if name in names or name.partition(".")[0] in names]
     for name in limits.columns - set(known):
@@ -166,10 +166,14 @@ def monitor(
     return report
 
 
-def _limits(
+def limits_of(
     given: Mapping[str, float | Mapping[str, float | None] | None] | None, expectations: Mapping[str, str] | None
 ) -> Thresholds:
-    """All thresholds."""
+    """All thresholds, of `monitor`'s arguments `thresholds` and `expectations`.
+
+    Raises:
+        ArgumentError: they can't be meant.
+    """
     expected = [f"expectation:{name}" for name in expectations or ()]
     defaults = {
         **drift.THRESHOLDS,
