@@ -31,9 +31,11 @@ ARGUMENTS_projects := --spark local $(PROJECTS)
 ARGUMENTS_monitoring := --spark local $(MONITORING)
 OTHERS := $(DOCUMENTS) $(SCORING) $(CHANGES) $(LAKE) $(CLOUD) $(PROJECTS) $(MONITORING) $(AZURE)
 ARGUMENTS_local := --spark local $(patsubst %,--ignore %,$(OTHERS))
-ARGUMENTS_oldest := $(patsubst %,--ignore %,$(LAKE) $(CLOUD) $(PROJECTS))
-ARGUMENTS_cluster := --spark cluster
-ARGUMENTS_connect := --spark connect
+# To read files of which no test is chosen takes pytest longer than the tests of some.
+MARKED = $(shell grep -lE 'mark\.($(1))\b' tests/test_*.py)
+ARGUMENTS_oldest = -m oldest --spark local -W default $(call MARKED,oldest)
+ARGUMENTS_cluster = --spark cluster $(call MARKED,every_kind)
+ARGUMENTS_connect = --spark connect $(call MARKED,every_kind|connect)
 SPARK_TESTS := tests-monitoring tests-scoring tests-documents tests-changes tests-connect tests-lake tests-cloud tests-local \
     tests-projects tests-cluster tests-azure
 
@@ -44,8 +46,7 @@ demo: .venv/ready java
 
 # Five at a time, for two cores: four by themselves leave a fifth of them idle.
 test: .venv/ready java
-	$(MAKE) --no-print-directory --jobs 3 lint types jars .venv-oldest/ready .venv-official/ready .azurite/ready
-	$(MAKE) --no-print-directory --jobs 5 $(SPARK_TESTS) oldest
+	$(MAKE) --no-print-directory --jobs 5 lint types $(SPARK_TESTS) oldest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -54,18 +55,19 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-tests: jars .venv-official/ready .azurite/ready
+tests: .venv/ready java
 	$(MAKE) --no-print-directory --jobs 5 $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
 # is in nine, longest first, so that no job outlasts the others by much.
 tests-monitoring: browser
-$(SPARK_TESTS): tests-%: .venv/ready java
+tests-local: .venv-official/ready .azurite/ready
+$(SPARK_TESTS): tests-%: jars
 	set -o pipefail; $(BIN)/python -m pytest $(ARGUMENTS_$*) $(call SAID_BY,$*)
 
 # The oldest versions that are supported, in an environment of their own. What those packages warn of is known.
-oldest: .venv-oldest/ready java
-	set -o pipefail; .venv-oldest/bin/python -m pytest -m oldest --spark local -W default $(ARGUMENTS_oldest) $(call SAID_BY,oldest)
+oldest: .venv-oldest/ready jars
+	set -o pipefail; .venv-oldest/bin/python -m pytest $(ARGUMENTS_oldest) $(call SAID_BY,oldest)
 
 # Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
 jars: .venv/ready java

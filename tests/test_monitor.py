@@ -196,6 +196,17 @@ def test_labels_that_come_later_are_joined(spark: SparkSession, flights: tuple[s
     rows = after.where("id < 200").toPandas()
     assert accuracy.value == pytest.approx(((rows["prediction"] >= 0.5) == rows["late"]).mean(), abs=1e-12)
     assert "400" in accuracy.note  # labels that haven't come yet
+    both = aml_spark.monitor(
+        spark,
+        baseline=spark.read.format("delta").load(flights[0]).drop("late"),
+        target=after.drop("late"),
+        labels=after.select("id", "late"),
+        label="late",
+        key=["id"],
+        columns=["distance"],
+    )
+    assert _value(both, "accuracy").threshold < 0.6  # the baseline's predictions are of other rows
+    assert "late" not in both.baseline.columns
     assert not math.isnan(_value(report, "expected_accuracy").value)
 
 
@@ -248,24 +259,58 @@ def test_labels_of_one_class_give_reasons(spark: SparkSession) -> None:
     assert not math.isnan(_value(report, "recall").value)
 
 
-def test_a_class_that_is_gone_leaves_the_others_to_compare(spark: SparkSession) -> None:
-    right = "IF(id % 10 < {}, label, IF(label = 'b', 'a', 'b')) AS prediction"
-    before = (
-        spark.range(3000)
-        .selectExpr("elt(1 + id % 3, 'a', 'b', 'c') AS label", "id")
-        .selectExpr("label", right.format(9))
+def _answers(spark: SparkSession, rows: int, classes: int, right: int, stray: int = -1) -> DataFrame:
+    """Labels a, b and so on, of which `right` of 10 are predicted, and one that nobody knows."""
+    answers = spark.range(rows).selectExpr("id", f"elt(1 + id % {classes}, 'a', 'b', 'c') AS known")
+    return answers.selectExpr(
+        f"IF(id = {stray}, 'stray', known) AS label",
+        f"IF(id DIV {classes} % 10 < {right}, known, IF(known = 'b', 'a', 'b')) AS prediction",
     )
-    after = (
-        spark.range(1000).selectExpr("elt(1 + id % 2, 'a', 'b') AS label", "id").selectExpr("label", right.format(5))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "breached"),
+    [
+        ((3000, 3, 9), (1000, 2, 5), {"accuracy", "precision", "recall", "f1"}),
+        ((3000, 2, 9), (3000, 2, 9, 4), set()),
+        ((3000, 2, 9, 4), (3000, 2, 7), {"accuracy", "precision", "recall", "f1"}),
+    ],
+    ids=["gone", "new", "gone that nobody predicts"],
+)
+def test_classes_that_one_table_has_leave_the_others_to_compare(
+    spark: SparkSession, before: tuple[int, ...], after: tuple[int, ...], breached: set[str]
+) -> None:
+    report = aml_spark.monitor(
+        spark, baseline=_answers(spark, *before), target=_answers(spark, *after), label="label", columns=["prediction"]
     )
-    report = aml_spark.monitor(spark, baseline=before, target=after, label="label", columns=["prediction"])
-    assert _value(report, "accuracy").breached
-    assert report.outcomes[0].classes == ("a", "b", "c")
-    scores = "named_struct('l', elt(1 + id % 2, 'no', 'yes'), 'p', id % 2 * 0.8D)"
-    before = spark.range(300).selectExpr("'no' AS label", f"{scores}.p AS prediction")
-    after = spark.range(300).selectExpr(f"{scores}.l AS label", f"{scores}.p AS prediction")
+    assert {one.metric for one in report.metrics_found if one.breached and one.signal == "performance"} == breached
+
+
+def test_a_baseline_of_one_class_is_read_among_the_targets(spark: SparkSession) -> None:
+    before = spark.range(300).selectExpr("'no' AS label", "id % 2 * 0.8D AS prediction")
+    after = spark.range(300).selectExpr("elt(1 + id % 2, 'no', 'yes') AS label", "id % 2 * 0.8D AS prediction")
     report = aml_spark.monitor(spark, baseline=before, target=after, label="label", columns=["prediction"])
     assert _value(report, "accuracy").threshold == pytest.approx(0.5, abs=0.2)
+
+
+def test_what_has_a_threshold_and_no_value_is_told(spark: SparkSession, flights: tuple[str, str]) -> None:
+    before = spark.read.format("delta").load(flights[0])
+    thresholds = {"accuracy": 0.8, "freshness_hours": 3, "weighted_drift": 0.2}
+    report = aml_spark.monitor(
+        spark,
+        baseline=before,
+        target=before,
+        columns=["carrier", "time"],
+        thresholds={**thresholds, "carrier": {"kolmogorov_smirnov_distance": 0.1}},
+    )
+    assert report.passed
+    assert report.summary().split("\n") == [
+        "Passed: nothing breached in 3 columns; not compared: 1 column, performance, freshness_hours and 1 more",
+        "- not compared: performance (label= isn't given)",
+        "- not compared: freshness_hours (time_column= isn't given)",
+        "- not compared: weighted_drift (model= isn't given)",
+        "- not compared: carrier (it isn't measured of such a column)",
+    ]
 
 
 def test_a_text_of_an_expression_that_is_a_columns_name_hides_nothing(spark: SparkSession) -> None:
@@ -391,6 +436,8 @@ def test_a_breach_is_told(spark: SparkSession, flights: tuple[str, str]) -> None
         ({"by": "orign"}, r"'orign'"),
         ({"prediction": "predicted"}, r"no column of predictions 'predicted'"),
         ({"columns": []}, r"columns names none"),
+        ({"thresholds": {"distance": {1: 0.1}}}, r"expected numbers by the names"),
+        ({"thresholds": {"mae": 10**400}}, r"the threshold of 'mae' is of 401 characters; expected a number"),
         ({"thresholds": [0.1]}, r"thresholds is \[0.1\]; expected numbers by the names"),
         ({"labels": "somewhere/else", "label": "late"}, r"labels= needs key="),
         ({"labels": "somewhere/else", "key": ["id"]}, r"labels= needs label="),

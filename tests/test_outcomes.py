@@ -341,6 +341,8 @@ def test_columns_that_can_not_be_read_are_refused(df: DataFrame, options: dict[s
         ({"classes": "no,yes"}, "classes is 'no,yes'; expected a list"),
         ({"classes": [1, 1.0]}, "expected a list of names that differ"),
         ({"classes": 3}, "classes is 3; expected a list"),
+        ({"classes": {0, 1}}, "expected a list of names that differ"),
+        ({"classes": [None, 1]}, "expected a list of names that differ"),
     ],
 )
 def test_arguments_that_can_not_be_meant_are_refused(df: DataFrame, options: dict[str, Any], told: str) -> None:
@@ -363,10 +365,15 @@ def test_arguments_that_can_not_be_meant_are_refused(df: DataFrame, options: dic
         ("status.late", ["status"]),
         ("CASE WHEN status = 1 THEN 0 END", ["status"]),
         ("`end` > `the place`", ["the place", "end"]),
+        ("days > 3 AND status > 15", ["status", "days"]),
+        ("status > now() - INTERVAL '15' DAYS - INTERVAL 1 days", ["status"]),
+        ("extract(days FROM status) > 1e5", ["status"]),
+        ("status::date = 1 AS `late`", ["status"]),
+        ("late RLIKE r'\\' OR status", ["late", "status"]),
     ],
 )
 def test_columns_are_told_from_the_rest_of_an_expression(text: str, named: list[str]) -> None:
-    assert names_in(text, ["late", "status", "the place", "date", "end"]) == named
+    assert names_in(text, ["late", "status", "the place", "date", "end", "days", "15", "1e5"]) == named
 
 
 def test_a_vector_of_spark_ml_is_refused_with_what_makes_an_array_of_it(spark: SparkSession) -> None:

@@ -304,6 +304,10 @@ def test_rows_that_are_left_out_are_told() -> None:
 def test_without_threshold_and_baseline_values_are_only_shown() -> None:
     found = performance.measured(binary(*_drawn(200)), DEFAULTS)
     assert {metric.threshold for metric in found} == {None}
+    assert {metric.unheld for metric in found} == {"the baseline has no labels and predictions to hold it against"}
+    classes = named_only([[8, 1], [2, 9]], ("0", "1"))
+    held = performance.measured(classes, DEFAULTS, classes)
+    assert {metric.unheld for metric in held} == {None}, "what has no scores has no areas, before as now"
 
 
 @pytest.mark.parametrize("name", [*performance.HIGHER_IS_BETTER, *performance.LOWER_IS_BETTER])
@@ -383,6 +387,7 @@ def test_a_baseline_of_other_classes_is_not_held_against() -> None:
     found = performance.measured(binary(1 - truth, probability), DEFAULTS, baseline)
     assert not any(metric.breached or metric.threshold is not None for metric in found)
     assert {metric.note for metric in found} == {"not held against the baseline's: its classes are others"}
+    assert {metric.unheld for metric in found} == {metric.note for metric in found}
     given = Thresholds({"accuracy": 0.9}, performance.THRESHOLDS)
     assert _by_name(binary(1 - truth, probability), given, baseline)["accuracy"].breached
 
@@ -409,7 +414,7 @@ def test_what_can_not_be_told_keeps_what_it_would_be_held_against() -> None:
     brier = found["brier"]
     assert math.isnan(brier.value)
     assert (brier.threshold is not None, brier.breached) == (True, False)
-    assert str(brier.note).startswith("1 prediction lies outside of 0 to 1")
+    assert brier.unheld == "1 prediction lies outside of 0 to 1: these are no probabilities"
 
 
 # Putting together

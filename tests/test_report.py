@@ -37,7 +37,9 @@ BREACHED = [
     metric("jensen_shannon_distance", 0.01, column="delay", threshold=0.1, window="2026-01-01T00:00:00"),
     Metric(signal="quality", metric="freshness_hours", value=float("nan"), note="no time"),
 ]
-UNKNOWN = Metric(signal="performance", metric="accuracy", value=float("nan"), threshold=0.7, note="no row has a label")
+UNKNOWN = Metric(
+    signal="performance", metric="accuracy", value=float("nan"), threshold=0.7, unheld="no row has a label"
+)
 FLIGHTS = {
     "delay": (np.full(50, 61.2), np.full(50, 78.4)),
     "carrier": (np.array(["UA", "DL"] * 25), np.array(["UA", "HA"] * 25)),
@@ -77,17 +79,25 @@ def test_the_summary_says_what_changed_worst_first(flights: Report) -> None:
 
 
 def test_the_summary_says_what_was_not_compared_and_why(flights: Report) -> None:
-    lost = [metric("psi", float("nan"), column=name, note="all its values are null") for name in ("carrier", "delay")]
+    lost = [metric("psi", float("nan"), column=name, unheld="all its values are null") for name in FLIGHTS]
     both = (UNKNOWN, replace(UNKNOWN, metric="f1"))
-    told = report(FLIGHTS, [BREACHED[3], *lost, *both], baseline_outcome=outcome(1)).summary().split("\n")
-    assert told[0] == "1 of 2 columns breached in slices or windows; not compared: 2 columns, performance"
-    assert told[2:] == [
+    assert report(FLIGHTS, [BREACHED[3], *lost, *both]).summary().split("\n")[0::2] == [
+        "1 of 2 columns breached in slices or windows; not compared: 2 columns, performance",
         "- not compared: performance (no row has a label)",
-        "- not compared: carrier, delay (all its values are null)",
     ]
-    shown = replace(UNKNOWN, value=0.8, threshold=None)
-    only = report(FLIGHTS, [BREACHED[0], shown], outcomes=(outcome(1),)).summary()
-    assert "- not compared: performance (only shown: the baseline has no labels" in only
+    told = report(FLIGHTS, [*lost, *both, replace(UNKNOWN, metric="r2", value=0.9, unheld=None)]).summary()
+    assert told.split("\n")[1:] == [
+        "- not compared: accuracy, f1 (no row has a label)",
+        "- not compared: delay, carrier (all its values are null)",
+    ]
+    parts = [
+        replace(UNKNOWN, slice="JFK"),
+        replace(UNKNOWN, window="2024-01-01"),
+        replace(UNKNOWN, value=1, unheld=None),
+    ]
+    some = report(FLIGHTS, [BREACHED[2], *parts], by="origin")
+    assert "- not compared: performance in 1 window and in slice JFK of origin (no row has" in some.summary()
+    assert "JFK" not in some.summary(values=False)
     assert "not compared" not in flights.summary()
 
 
@@ -134,10 +144,18 @@ def test_the_summary_tells_of_types_missing_values_and_columns_that_are_gone() -
     [
         ([], "Nothing was held against a threshold, of 2 columns"),
         ([BREACHED[2]], "Passed: nothing breached in 2 columns"),
-        ([replace(BREACHED[2], value=float("nan"))], "Nothing could be compared, of 2 columns"),
+        ([replace(BREACHED[2], value=float("nan"), unheld="no rows")], "Nothing could be compared, of 2 columns"),
         (
-            [BREACHED[2], metric("psi", float("nan"), column="carrier"), replace(UNKNOWN, metric="r2", threshold=0.5)],
+            [BREACHED[2], metric("psi", float("nan"), column="carrier", unheld="all are null"), UNKNOWN],
             "Passed: nothing breached in 2 columns; not compared: 1 column, performance",
+        ),
+        (
+            [BREACHED[2], replace(UNKNOWN, metric="r2"), replace(UNKNOWN, value=0.9, unheld=None)],
+            "Passed: nothing breached in 2 columns; not compared: some of performance",
+        ),
+        (
+            [BREACHED[2], replace(UNKNOWN, signal="quality", metric="freshness_hours")],
+            "Passed: nothing breached in 2 columns; not compared: freshness_hours",
         ),
         ([BREACHED[0]], "1 of 2 columns breached"),
         ([replace(BREACHED[0], column=None, signal="performance")], "Performance breached"),
@@ -191,6 +209,8 @@ def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
 def test_a_value_is_told_from_its_threshold() -> None:
     near = Metric(signal="performance", metric="brier", value=0.2161, threshold=0.21598, breached=True)
     assert findings.comparison(near) == "brier 0.2161 > 0.216"
+    gone = Metric(signal="quality", metric="row_count_change", value=-1.0, threshold=0.0, breached=True)
+    assert findings.comparison(gone) == "row_count_change −100 %"
     rate = Metric(signal="quality", metric="null_value_rate", value=0.50004, threshold=0.5, breached=True)
     assert findings.comparison(rate) == "null_value_rate 50.004 % > 50 %"
 

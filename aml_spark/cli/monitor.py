@@ -97,7 +97,8 @@ def monitor(
 
     The exit code is 3 where something breached its threshold.
     """
-    from aml_spark.monitoring.monitor import limits_of, monitor as run
+    from aml_spark.monitoring.limits import limits_of
+    from aml_spark.monitoring.monitor import monitor as run
     from aml_spark.monitoring.schedule.config import MonitorConfig, read
     from aml_spark.session import get_spark
 

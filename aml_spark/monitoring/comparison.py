@@ -15,6 +15,7 @@ from aml_spark.model import PinnedModel
 from aml_spark.monitoring.drift import azureml, drift, embeddings, exact as exactly
 from aml_spark.monitoring.drift.exact import ExactDistances
 from aml_spark.monitoring.importance import importance
+from aml_spark.monitoring.limits import with_unheld
 from aml_spark.monitoring.metric import Metric, Thresholds
 from aml_spark.monitoring.performance import estimation, outcomes, performance
 from aml_spark.monitoring.performance.outcome import Outcome, Task, ordered
@@ -127,7 +128,7 @@ def compared(asked: Comparison) -> Report:
     if after and (before or (asked.scored and asked.scored.label)):
         metrics += _performance(before, after, asked)
     return Report(
-        metrics_found=tuple(metrics),
+        metrics_found=tuple(with_unheld(metrics, asked.limits, _given(asked))),
         baseline=baseline.whole,
         target=target.whole,
         slices=tuple(target.slices.values()),
@@ -158,10 +159,25 @@ def _of_the_same_classes(before: _Parts, after: _Parts, asked: Comparison) -> tu
         return before, after
     if not has.scores and not gets.scores:
         classes = ordered({*has.classes, *gets.classes})
-        return before.each(lambda one: one.among(classes)), after.each(lambda one: one.among(classes))
+        averaged = has.classes[-1:] if len(has.classes) == 2 < len(classes) else _in_both(has, gets)
+
+        def alike(one: Outcome) -> Outcome:
+            return replace(one.among(classes), averaged=averaged)
+
+        return before.each(alike), after.each(alike)
     if not has.classes and asked.scored_before:  # its labels are of too few to tell what its scores are of
         before = _outcomes(asked.baseline, replace(asked.scored_before, classes=gets.classes), asked) or before
     return before, after
+
+
+def _in_both(one: Outcome, two: Outcome) -> tuple[str, ...]:
+    """Classes that are seen or predicted in both."""
+
+    def there(of: Outcome) -> set[str]:
+        rows = of.confusion.sum(axis=0) + of.confusion.sum(axis=1)
+        return {name for name, count in zip(of.classes, rows, strict=True) if count}
+
+    return ordered(there(one) & there(two))
 
 
 def _check_windows(asked: Comparison) -> None:
@@ -303,8 +319,9 @@ def _drift(
     if vectors := sorted(name for name in both if all(one[name].kind == "embedding" for one in columns)):
         separability = embeddings.separability(asked.baseline.df, asked.target.df, vectors)
     yield from drift.compared(baseline.whole, target.whole, asked.limits, exact=exact, separability=separability)
-    for before, after, note in _sides(baseline, target):
-        yield from _noted(drift.compared(before, after, asked.limits), note)
+    sides = list(_sides(baseline, target))
+    for before, after, note in sides:
+        yield from _noted(drift.compared(before, after, asked.limits, parts=len(sides)), note)
 
 
 def _quality(
@@ -355,11 +372,22 @@ def _weighted(metrics: Sequence[Metric], shares: Any, limits: Thresholds) -> Ite
     limit = limits.of("weighted_drift")
     if shares is None or shares.shares is None:
         note = shares.note if shares else None
-        yield Metric(signal="drift", metric="weighted_drift", value=math.nan, threshold=limit, note=note)
+        why = note if limit is not None else None
+        yield Metric(signal="drift", metric="weighted_drift", value=math.nan, threshold=limit, note=note, unheld=why)
         return
     of = [one for one in metrics if one.signal == "drift"]
     for place in dict.fromkeys((one.slice, one.window) for one in of):
         yield drift.weighted([one for one in of if (one.slice, one.window) == place], shares.shares, limit)
+
+
+def _given(asked: Comparison) -> dict[str, bool]:
+    """Which of the arguments are there that metrics stand on."""
+    return {
+        "key": bool(asked.key),
+        "time_column": asked.target.time_column is not None,
+        "model": asked.model is not None or asked.importance is not None,
+        "label": asked.scored is not None and asked.scored.label is not None,
+    }
 
 
 def _performance(before: _Parts | None, after: _Parts, asked: Comparison) -> Iterator[Metric]:

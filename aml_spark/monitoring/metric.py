@@ -12,14 +12,15 @@ from typing import Literal
 from aml_spark.errors import ArgumentError, did_you_mean, listed
 
 Signal = Literal["drift", "quality", "performance"]
-_SHORT = {
+_LONGEST = 100  # of a wrong value, to be shown
+_ALIASES = {
     "psi": "population_stability_index",
     "js": "jensen_shannon_distance",
     "ks": "kolmogorov_smirnov_distance",
     "wasserstein": "normalized_wasserstein_distance",
     "auc": "roc_auc",
 }
-"""What some call metrics."""
+"""Shorter names that metrics go by elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Metric:
         window: start of the time window, ISO 8601; None for all time.
         bound: how far the value may lie from that of all rows one by one; 0 where it is exact.
         note: what one should know to read it.
+        unheld: why it is held against nothing, where it was to be.
     """
 
     signal: Signal
@@ -49,6 +51,7 @@ class Metric:
     window: str | None = None
     bound: float = 0.0
     note: str | None = None
+    unheld: str | None = None
 
 
 def in_time(window: str) -> tuple[bool, str, timedelta]:
@@ -70,6 +73,9 @@ class Thresholds:
         defaults: by metric; what is not given.
         whole: metrics that only a whole table has, so no column has a threshold of its own for them.
 
+    Attributes:
+        given: metrics that the user gave thresholds for, and of which column; None for all of them.
+
     Raises:
         ArgumentError: a metric that there isn't, or that no column has; or what isn't a number.
     """
@@ -82,7 +88,10 @@ class Thresholds:
     ) -> None:
         self._defaults = dict(defaults)
         self._columns: dict[str, dict[str, float | None]] = {}
-        if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+        inner = [one for one in given.values() if isinstance(one, Mapping)] if isinstance(given, Mapping) else []
+        if given is not None and not (
+            isinstance(given, Mapping) and all(isinstance(name, str) for of in (given, *inner) for name in of)
+        ):
             raise ArgumentError(
                 f"thresholds is {given!r}; expected numbers by the names of metrics and columns",
                 hint="thresholds={'jensen_shannon_distance': 0.1, 'age': {'null_value_rate': 0.05}}",
@@ -100,19 +109,29 @@ class Thresholds:
                 }
             else:
                 self._defaults[name] = self._checked(name, value)
+        given = given or {}
+        self.given: list[tuple[str, str | None]] = [(name, None) for name in given if name not in self._columns]
+        self.given += [(metric, name) for name, of in self._columns.items() for metric in of]
 
     def _checked(self, metric: str, value: float | None, *, of_column: bool = False) -> float | None:
         if metric not in self._defaults:
             raise ArgumentError(
                 f"thresholds names {metric!r}, which is no metric; expected one of {listed(self._defaults, most=60)}"
                 + ("" if of_column else f"; a column's are a mapping: {{{metric!r}: {{'null_value_rate': 0.1}}}}"),
-                hint=f"did you mean {_SHORT[metric.lower()]!r}?"
-                if metric.lower() in _SHORT
+                hint=f"did you mean {_ALIASES[metric.lower()]!r}?"
+                if metric.lower() in _ALIASES
                 else did_you_mean(metric, self._defaults),
             )
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value)):
-            raise ArgumentError(f"the threshold of {metric!r} is {value!r}; expected a number, or None for none")
-        return None if value is None else float(value)
+        if value is None:
+            return None
+        try:
+            number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+        except OverflowError:  # an integer beyond all floating numbers
+            number = math.nan
+        if math.isnan(number):
+            told = repr(value) if len(repr(value)) < _LONGEST else f"of {len(repr(value))} characters"
+            raise ArgumentError(f"the threshold of {metric!r} is {told}; expected a number, or None for none")
+        return number
 
     @property
     def columns(self) -> set[str]:

@@ -12,12 +12,10 @@ from aml_spark import progress, table
 from aml_spark.errors import AmlSparkError, ArgumentError, SchemaError, TableError, did_you_mean, listed
 from aml_spark.model import PinnedModel, pin
 from aml_spark.monitoring.comparison import Comparison, Predictions, compared
-from aml_spark.monitoring.drift import drift
-from aml_spark.monitoring.metric import Thresholds
-from aml_spark.monitoring.performance import estimation, outcomes, performance, reading
+from aml_spark.monitoring.limits import limits_of
+from aml_spark.monitoring.performance import outcomes, reading
 from aml_spark.monitoring.performance.outcome import Task
 from aml_spark.monitoring.profiles import fields
-from aml_spark.monitoring.quality import quality
 from aml_spark.monitoring.report import alerts
 from aml_spark.monitoring.report.alerts import OnBreach
 from aml_spark.monitoring.report.report import Report
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Compat = Literal["azureml"]
-WHOLE: tuple[str, ...] = ("weighted_drift", "duplicate_rate", "freshness_hours", "row_count_change")
-WHOLE += (*performance.THRESHOLDS, *estimation.METRICS)
-"""Metrics that no column has."""
 
 
 def monitor(
@@ -82,7 +77,8 @@ def monitor(
         window: `"hour"`, `"day"`, `"week"`, `"month"`, `"quarter"` or `"year"`: each of the target's is compared with
             the whole baseline, for a history of drift. Needs `time_column`.
         key: columns that identify a row: rows that have it twice are counted, and `labels` are joined by it.
-        labels: a table with the key and the label, for labels that come later.
+        labels: a table with the key and the label, for labels that come later. A baseline that has the key, and no
+            labels, gets them, too.
         expectations: SQL conditions that rows should fulfil, by a name of yours.
         thresholds: by metric a number for all columns, by column such a mapping; None shows a value only. Defaults are
             `THRESHOLDS` in `drift.drift`, `quality.quality` and `performance.performance` of `aml_spark.monitoring`.
@@ -119,10 +115,13 @@ def monitor(
     after = opened(spark, target, time_column=time_column)
     if window and after.time_column is None:
         raise ArgumentError(f"window={window!r} needs a column that says when a row is of", hint="time_column='…'")
+    later: list[str] = []
     if labels is not None:
         doing = "monitor: labels"
         with _translated(), progress.shown(doing) as show:
-            after = watched(spark, doing, show, lambda: _labelled(spark, after, labels, label, key))
+            before, after, later = watched(
+                spark, doing, show, lambda: _labelled(spark, before, after, labels, label, key)
+            )
     guess = prediction or "prediction"
     scored_before = scored = None
     if prediction is not None or label is not None or guess in after.df.columns:
@@ -131,8 +130,8 @@ def monitor(
         told = {"task": task, "classes": classes, "decision": decision}
         scored_before = _predictions(before.df, after.df, guess, label, **told)
         scored = _predictions(after.df, before.df, guess, label, **told)
-    one_sided = {*before.df.columns} ^ {*after.df.columns}
-    others = reading.names_in(label, sorted(one_sided)) if label is not None else []  # labels come later
+    named = reading.names_in(label, [*before.df.columns, *after.df.columns]) if label is not None else []
+    others = [name for name in named if name in later or name not in before.df.columns or name not in after.df.columns]
     others += [*(key or ()), *filter(None, (after.time_column, before.time_column))]
     names = _columns(before.df, after.df, columns, pinned, others, scored)
     leaves = [name for of in (before, after) for name in fields.names_of(of.df)]
@@ -166,36 +165,29 @@ def monitor(
     return report
 
 
-def limits_of(
-    given: Mapping[str, float | Mapping[str, float | None] | None] | None, expectations: Mapping[str, str] | None
-) -> Thresholds:
-    """All thresholds, of `monitor`'s arguments `thresholds` and `expectations`.
-
-    Raises:
-        ArgumentError: they can't be meant.
-    """
-    expected = [f"expectation:{name}" for name in expectations or ()]
-    defaults = {
-        **drift.THRESHOLDS,
-        **quality.defaults(expectations or ()),
-        **performance.THRESHOLDS,
-        **dict.fromkeys(estimation.METRICS, None),
-    }
-    return Thresholds(given, defaults, [*WHOLE, *expected])
-
-
 def _labelled(
-    spark: SparkSession, of: Opened, labels: str | DataFrame, label: str | None, key: Sequence[str] | None
-) -> Opened:
-    """The rows with the labels that came later, and nothing else of that table."""
+    spark: SparkSession,
+    before: Opened,
+    after: Opened,
+    labels: str | DataFrame,
+    label: str | None,
+    key: Sequence[str] | None,
+) -> tuple[Opened, Opened, list[str]]:
+    """Both tables' rows with the labels that came later, and nothing else of that table; and the labels' columns.
+
+    The baseline gets them where it has the key, and no labels of its own.
+    """
     if not key:
         raise ArgumentError("labels= needs key=: by it they are joined", hint="key=['id']")
     if label is None:
         raise ArgumentError("labels= needs label=: the column of it, or an expression", hint="label='late'")
     found = opened(spark, labels).df
-    named = reading.names_in(label, found.columns)
-    wanted = [name for name in found.columns if name in key or name in named]
-    return replace(of, df=outcomes.joined(of.df, found.select([table.quoted(name) for name in wanted]), key))
+    named = [name for name in reading.names_in(label, found.columns) if name not in key]
+    come = found.select([table.quoted(name) for name in found.columns if name in key or name in named])
+    after = replace(after, df=outcomes.joined(after.df, come, key))
+    if {*key} <= {*before.df.columns} and not {*named} & {*before.df.columns}:
+        before = replace(before, df=outcomes.joined(before.df, come, key))
+    return before, after, named
 
 
 def _predictions(
@@ -231,6 +223,7 @@ def _columns(
     """
     there = list(dict.fromkeys([*after.columns, *before.columns]))
     nested = [name for df in (after, before) for name in fields.names_of(df)]
+    asked = asked if asked is None or isinstance(asked, str) else list(asked)
     if isinstance(asked, str):
         raise ArgumentError(f"columns is the text {asked!r}; expected a list of names", hint=f"columns=[{asked!r}]")
     if asked is not None and not asked:

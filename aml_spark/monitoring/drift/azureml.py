@@ -291,6 +291,7 @@ def _held(signal: Signal, column: str, metric: str, value: float, note: str | No
         threshold=threshold,
         breached=breached,
         note=note,
+        unheld=note if metric == "jensen_shannon_distance" and threshold is not None and math.isnan(value) else None,
     )
 
 

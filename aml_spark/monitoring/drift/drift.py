@@ -87,6 +87,7 @@ def compared(
     *,
     exact: Mapping[str, ExactDistances] | None = None,
     separability: Mapping[str, Separability] | None = None,
+    parts: int = 1,
 ) -> list[Metric]:
     """Hold each column of a target against the baseline's.
 
@@ -97,6 +98,7 @@ def compared(
             p-value alone.
         exact: distances of columns of numbers from all rows, by name; see `exact.distances`.
         separability: how well a classifier tells the vectors of both tables apart, by name.
+        parts: of how many such comparisons this is one: windows and slices, for which p-values are corrected, too.
 
     Returns:
         By column in the baseline's order. One that can't be compared has one metric, which is NaN, with the reason.
@@ -115,16 +117,23 @@ def compared(
             found[name] = _numbers(one, two, level, (exact or {}).get(name))
         else:
             found[name] = _values(one, two, level)
-    corrected = _holm({name: one.chance for name, all_of in found.items() for one in all_of if one.metric in _EFFECT})
+    p_values = {name: one.chance for name, all_of in found.items() for one in all_of if one.metric in _EFFECT}
+    corrected = _holm({name: min(parts * p, 1.0) for name, p in p_values.items()})
     return [
         replace(
             _held(name, one, thresholds, found[name], corrected.get(name, math.nan)),
             slice=target.slice,
             window=target.window,
+            unheld=reasons[name] if _is_meant(*pairs[name]) else None,
         )
         for name in names
         for one in found[name]
     ]
+
+
+def _is_meant(baseline: Column | None, target: Column | None) -> bool:
+    """Whether one would take two columns to be compared: not times, and a type that changed is told of itself."""
+    return baseline is not None and target is not None and baseline.kind == target.kind and baseline.kind != "time"
 
 
 def weighted(metrics: Sequence[Metric], importance: Mapping[str, float], threshold: float | None = None) -> Metric:
@@ -181,7 +190,7 @@ def _reason(baseline: Column | None, target: Column | None) -> str | None:
     if baseline.kind != target.kind:
         return f"its type changed from {baseline.type} to {target.type}"
     if baseline.kind == "time":
-        return "times move on by themselves; their range and freshness stand under quality"
+        return "times move on by themselves"
     for table, column in (("baseline", baseline), ("target", target)):
         if not column.rows:
             return f"the {table} has no rows"
@@ -350,7 +359,7 @@ def _held(column: str, one: _Found, thresholds: Thresholds, beside: Sequence[_Fo
             effect = next(found for found in beside if found.metric == _EFFECT[one.metric])
             least = thresholds.of(effect.metric, column)
             breached = corrected < threshold and (least is None or effect.value >= least)
-            note = _joined(note, f"{corrected:.3g} when corrected for all columns")
+            note = _joined(note, f"{corrected:.3g} when corrected for all comparisons")
             if corrected < threshold and not breached:
                 note = _joined(note, f"but the effect is small: {effect.metric} is {effect.value:.3g}")
         else:

@@ -128,6 +128,8 @@ class Outcome:
             scores as ones without a label.
         classes: as texts, in the order of their values or of the probabilities; of two the second is the positive one.
             None where there are scores and the labels are of too few classes to tell which ones the scores are of.
+        averaged: those over which precision, recall and F1 are a mean, or the positive one alone; none for all that
+            are seen or predicted, and of two classes for the positive one.
         confusion: rows with both, by label (first) and by the class that was predicted; int64, shape (K, K).
         decision: of two classes with scores, the least score of the second with which it counts as predicted.
         scores: of each class, but of two classes the second one's only; none where classes are predicted without.
@@ -147,6 +149,7 @@ class Outcome:
     unpredicted: int = 0
     foreign: int = 0
     classes: tuple[str, ...] = ()
+    averaged: tuple[str, ...] = ()
     confusion: NDArray[np.int64] = field(default_factory=lambda: square(0))
     decision: float | None = None
     scores: tuple[Scores, ...] = ()

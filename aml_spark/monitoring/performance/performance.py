@@ -56,10 +56,18 @@ def measured(outcome: Outcome, thresholds: Thresholds, baseline: Outcome | None 
         before = dict.fromkeys(now, Measure(value=math.nan, note="its classes are others"))
     found = []
     for name, one in now.items():
-        threshold, note = _threshold(name, one, before.get(name), thresholds.of(name))
+        given = thresholds.of(name)
+        threshold, note = _threshold(name, one, before.get(name), given)
         value = abs(one.value) if name in QUANTILES else one.value
         breached = threshold is not None and (value < threshold if name in HIGHER_IS_BETTER else value > threshold)
         left_out = None if math.isnan(one.value) else _left_out(outcome)
+        unheld = None
+        if (
+            given is not None
+            and (threshold is None or math.isnan(one.value))
+            and not _is_alike(one, before.get(name), outcome)
+        ):
+            unheld = (one.note if math.isnan(one.value) else note) or _NO_BASELINE
         notes = [text for text in (one.note, note, left_out, foreign(outcome) if outcome.counted else None) if text]
         found.append(
             Metric(
@@ -72,9 +80,15 @@ def measured(outcome: Outcome, thresholds: Thresholds, baseline: Outcome | None 
                 window=outcome.window,
                 bound=one.bound,
                 note="; ".join(notes) or None,
+                unheld=unheld,
             )
         )
     return found
+
+
+def _is_alike(now: Measure, before: Measure | None, outcome: Outcome) -> bool:
+    """Whether a metric is none of this kind of predictions, before as now: areas where there are no scores."""
+    return before is not None and math.isnan(before.value) and now.note == before.note and outcome.counted > 0
 
 
 def measures(outcome: Outcome) -> dict[str, Measure]:
@@ -148,9 +162,12 @@ def _by_class(outcome: Outcome, name: str) -> Measure:
     right = outcome.confusion.diagonal()
     of = {"precision": precision, "recall": recall, "f1": f1}[name]
     each = [of(*map(float, counts)) for counts in zip(right, predicted - right, seen - right, strict=True)]
-    if len(each) <= 2:
-        return each[-1]
-    there = [one for one, rows in zip(each, seen + predicted, strict=True) if rows]
+    averaged = [outcome.classes.index(name) for name in outcome.averaged or outcome.classes]
+    if len(outcome.classes) <= 2 or len(averaged) == 1:
+        return each[averaged[-1]]
+    there = [each[place] for place in averaged if seen[place] + predicted[place]]
+    if not there:
+        return Measure(value=math.nan, note="no row is of a class that the baseline has, or predicted to be")
     none = sum(math.isnan(one.value) for one in there)
     values = [0.0 if math.isnan(one.value) else one.value for one in there]
     errors = [0.0 if math.isnan(one.error) else one.error for one in there]
@@ -268,6 +285,7 @@ def _quantile(outcome: Outcome, of: float) -> Measure:
     return Measure(value=value, bound=bound)
 
 
+_NO_BASELINE = "the baseline has no labels and predictions to hold it against"
 _NO_SCORES = "classes are predicted, without probabilities"
 _CLASSIFIED: dict[str, Callable[[Outcome], Measure]] = {
     "accuracy": _accuracy,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from aml_spark import table
@@ -19,15 +20,18 @@ MOST_CLASSES = 100
 Form = Literal["class", "score", "scores", "number"]
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _BROKEN = ("float", "double", "decimal")
-# Of SQL: texts and comments, names in backticks, and words with what shows that they are no column of a table.
+_UNIT = r"(?:micro|milli)?seconds?|minutes?|hours?|days?|weeks?|months?|quarters?|years?"
+# Of SQL: comments, texts and numbers (with the unit of an interval), names in backticks, and words with what shows that
+# they are no column of a table.
 _SQL = re.compile(
-    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|--[^\n]*|/\*.*?\*/"""
-    r"""|(?P<before>\.\s*|\bas\s+)?(?:`(?P<quoted>(?:[^`]|``)+)`|\b(?P<word>\w+)(?P<behind>(?=\s*['"(]))?)""",
+    rf"""--[^\n]*|/\*.*?\*/|\br(?:'[^']*'|"[^"]*")|(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b\d[\w.]*)(?:\s+(?:{_UNIT})\b)?"""
+    rf"""|\b(?:extract|timestamp(?:add|diff)|date_?(?:add|diff))\s*\(\s*(?:{_UNIT})\b"""
+    r"""|(?P<qualifier>\.\s*|::\s*|\bas\s+)?(?:`(?P<quoted>(?:[^`]|``)+)`|\b(?P<word>\w+)(?P<call_or_literal>(?=\s*['"(]))?)""",
     re.DOTALL | re.IGNORECASE,
 )
 _SYNTAX = re.compile(
     "all|and|any|as|between|case|div|else|end|exists|false|from|i?like|in|interval|is|not|null|or|rlike|some|then|to|true"
-    "|when|(micro|milli)?seconds?|minutes?|hours?|days?|weeks?|months?|quarters?|years?",
+    "|when",
     re.IGNORECASE,
 )
 
@@ -77,18 +81,17 @@ def column(df: DataFrame, text: str | None, what: str) -> Column:
 def names_in(text: str, columns: Sequence[str]) -> list[str]:
     """Those columns that a name or an SQL expression names, without asking Spark.
 
-    Spark writes what it can't resolve to standard error, and a label that comes later isn't there by intention. What
-    could as well be a part of SQL, such as `end`, is a column in backticks only, or alone.
+    What could as well be a part of SQL, such as `end`, is a column in backticks only, or alone.
     """
     if text in columns:
         return [text]
     found = set()
     for one in _SQL.finditer(text):
-        if one["before"] and (one["before"].startswith(".") or one["word"]):
-            continue  # a field of a struct, a type
+        if one["qualifier"]:
+            continue  # a field of a struct, a type, a new name
         if one["quoted"]:
             found.add(one["quoted"].replace("``", "`").casefold())
-        elif one["word"] and one["behind"] is None and not _SYNTAX.fullmatch(one["word"]):
+        elif one["word"] and one["call_or_literal"] is None and not _SYNTAX.fullmatch(one["word"]):
             found.add(one["word"].casefold())
     return [name for name in columns if name.casefold() in found]
 
@@ -97,7 +100,19 @@ def lacks(df: DataFrame, other: DataFrame, text: str) -> bool:
     """Whether a table hasn't what a name or an SQL expression names, which the other one has."""
     has = {name.casefold() for name in df.columns}
     missing = [name for name in other.columns if name.casefold() not in has]
-    return text not in df.columns and bool(names_in(text, missing))
+    if text in df.columns or not names_in(text, missing):
+        return False
+    # Spark writes what it can't resolve to standard error, and a label that comes later isn't there by intention. So it
+    # is asked only where a name may be that of a function's argument.
+    return "->" not in text or not _resolves(df, text)
+
+
+def _resolves(df: DataFrame, text: str) -> bool:
+    try:
+        column(df, text, "label")
+    except SchemaError:
+        return False
+    return True
 
 
 def _kind(rows: DataFrame, name: str) -> str:
@@ -133,9 +148,7 @@ def reading(rows: DataFrame, task: Task | None, classes: Sequence[Any] | None, *
     label, guess = _kind(rows, "label"), _kind(rows, "prediction")
     if task not in (None, "classification", "regression"):
         raise ArgumentError(f"task is {task!r}; expected 'classification' or 'regression'")
-    has_names = classes is None or (hasattr(classes, "__len__") and not isinstance(classes, str))
-    if not has_names or (classes is not None and len({_named(one) for one in classes}) != len(classes)):
-        raise ArgumentError(f"classes is {classes!r}; expected a list of names that differ")
+    classes = listed_classes(classes)
     if task is None and classes is not None:
         task = "classification"
     is_certain = guess == "scores" or {"boolean", "text"} & {label, guess}
@@ -182,10 +195,25 @@ def reading(rows: DataFrame, task: Task | None, classes: Sequence[Any] | None, *
     return Reading(task="classification", form=form, classes=named, level=level + (0 if finest else 3))
 
 
+def listed_classes(classes: Any) -> list[Any] | None:
+    """The names of classes in their order.
+
+    Raises:
+        ArgumentError: they are no list, tuple, array or pandas Series of names that differ.
+    """
+    if classes is None:
+        return None
+    found = classes.tolist() if hasattr(classes, "tolist") else classes
+    if not isinstance(found, (list, tuple)) or None in found or len({_named(one) for one in found}) != len(found):
+        raise ArgumentError(f"classes is {classes!r}; expected a list of names that differ")
+    return list(found)
+
+
 def _named(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    is_whole = isinstance(value, (float, Decimal)) and value == value // 1
+    return str(int(value)) if is_whole else str(value)
 
 
 def _facts(rows: DataFrame) -> tuple[int, int]:

@@ -81,7 +81,10 @@ def alert(report: Report, on_breach: OnBreach | None) -> None:
 
 
 def message(report: Report) -> dict[str, Any]:
-    """What a webhook gets: names and numbers, no value of a row. Slack and Teams show its `text`."""
+    """What a webhook gets: names and numbers, no value of a row. Slack and Teams show its `text`.
+
+    `summary` is what breached, `not_compared` what was to be held against something and couldn't be.
+    """
     found = findings.findings(report)
     lines = [one.line(values=False) for one in found]
     verdict = findings.verdict(report)
@@ -91,6 +94,7 @@ def message(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "verdict": verdict,
         "summary": lines[:_LINES],
+        "not_compared": findings.unheld(report, values=False)[:_LINES],
         "columns": len(report.columns),
         "columns_breached": [one.column for one in found if one.column is not None],
         "values_breached": sum(metric.breached for metric in report.metrics_found),

@@ -67,9 +67,7 @@ class Finding:
         breached, known = self.windows
         where = [f"{breached} of {_counted(known, 'window')}"] if breached else []
         if self.slices:
-            what = "slice" if len(self.slices) == 1 else "slices"
-            named = f"{what} {_some(self.slices)}" if values else _counted(len(self.slices), "slice")
-            where.append(named if self.by is None else f"{named} of {self.by}")
+            where.append(_slices(self.slices, self.by, values=values))
         return f"{text}; in {' and in '.join(where)}" if where else text
 
 
@@ -91,37 +89,53 @@ def findings(report: Report) -> list[Finding]:
     return sorted(found, key=lambda one: (one.column is not None, one.what is None, -one.severity))
 
 
-def unheld(report: Report) -> dict[str, str]:
-    """What couldn't be held against anything, of all rows, and why: columns' drift, metrics, or `performance`."""
-    whole = [metric for metric in report.metrics_found if metric.slice is None and metric.window is None]
-    found: dict[str, str] = {}
-    scored = [metric for metric in whole if metric.signal == "performance"]
-    if scored and report.baseline_outcome is None and not any(metric.threshold is not None for metric in scored):
-        found["performance"] = "only shown: the baseline has no labels and predictions, and no threshold is given"
-    columns: dict[str, list[Metric]] = {}
-    for metric in whole:
-        if metric.column is not None and metric.signal == "drift":
-            columns.setdefault(metric.column, []).append(metric)
-        elif (
-            metric.column is None and metric.threshold is not None and math.isnan(metric.value) and not metric.breached
-        ):
-            found[metric.metric] = metric.note or "it can't be told"
-    if scored and all(metric.metric in found for metric in scored if metric.threshold is not None):
-        reasons = [found.pop(metric.metric) for metric in scored if metric.metric in found]
-        found |= {"performance": reasons[0]} if reasons else {}
-    breached = {metric.column for metric in whole if metric.breached}
-    for name, metrics in columns.items():
-        if name not in breached and all(math.isnan(metric.value) for metric in metrics):
-            found[name] = next((metric.note for metric in metrics if metric.note), None) or "it can't be told"
-    return found
+def unheld(report: Report, *, values: bool = True) -> list[str]:
+    """What was to be held against something and couldn't be, a line for each reason.
 
-
-def not_compared(report: Report) -> list[str]:
-    """What couldn't be held against anything, a line for each reason."""
+    Args:
+        report: what was found.
+        values: whether slices may stand in it, which are values of rows.
+    """
     reasons: dict[str, list[str]] = {}
-    for name, reason in unheld(report).items():
-        reasons.setdefault(reason, []).append(name)
-    return [f"not compared: {_some(names)} ({reason})" for reason, names in reasons.items()]
+    for name, (reason, _) in _unheld(report).items():
+        reasons.setdefault(reason, []).append(name[1])
+    told = [f"not compared: {_some(names)} ({reason})" for reason, names in reasons.items()]
+    parts: dict[tuple[str | None, str | None], list[Metric]] = {}
+    for metric in report.metrics_found:
+        if metric.signal == "performance" and not metric.metric.startswith("expected_"):
+            parts.setdefault((metric.slice, metric.window), []).append(metric)
+    lost = {place: found[0].unheld for place, found in parts.items() if all(metric.unheld for metric in found)}
+    if lost and (None, None) not in lost:
+        slices = [name for name, _ in lost if name is not None]
+        windows = _counted(len(lost) - len(slices), "window") if len(lost) > len(slices) else None
+        places = [windows] if windows else []
+        places += [_slices(slices, report.by, values=values)] if slices else []
+        told.append(f"not compared: performance in {' and in '.join(places)} ({next(iter(lost.values()))})")
+    return told
+
+
+def _unheld(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
+    """Of all rows, by kind and name the reason and what the verdict calls it: columns, checks, or performance."""
+    whole = [metric for metric in report.metrics_found if metric.slice is None and metric.window is None]
+    breached = {metric.column for metric in whole if metric.breached}
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    scored = [metric for metric in whole if metric.signal == "performance" and metric.column is None]
+    lost = [metric for metric in scored if metric.unheld]
+    held = any(metric.threshold is not None and not metric.unheld for metric in scored)
+    for metric in lost if held else lost[:1]:
+        name = metric.metric if held else "performance"
+        found["performance", name] = (metric.unheld or "", "some of performance" if held else "performance")
+    for metric in whole:
+        if (
+            metric.unheld
+            and metric.signal != "performance"
+            and (metric.column is None or metric.column not in breached)
+        ):
+            if metric.column is None:
+                found["check", metric.metric] = (metric.unheld, metric.metric)
+            else:
+                found.setdefault(("column", metric.column), (metric.unheld, ""))
+    return found
 
 
 def verdict(report: Report) -> str:
@@ -131,7 +145,10 @@ def verdict(report: Report) -> str:
     metrics = report.metrics_found
     if not any(metric.threshold is not None or metric.breached for metric in metrics):
         return f"Nothing was held against a threshold, of {known}"
-    if not found and all(metric.threshold is None or math.isnan(metric.value) for metric in metrics):
+    others = _unheld(report)
+    columns = sum(kind == "column" for kind, _ in others)
+    held = (metric for metric in metrics if metric.threshold is not None and metric.signal != "quality")
+    if not found and others and all(math.isnan(metric.value) for metric in held):
         return f"Nothing could be compared, of {known}"
     of_all = _told([one for one in found if not one.is_partial], known, " of the whole table")
     of_some = _told([one for one in found if one.is_partial], known)
@@ -141,10 +158,9 @@ def verdict(report: Report) -> str:
         text = f"{of_all} breached, {of_some} in slices or windows"
     else:
         text = f"{of_all} breached" if of_all else f"{of_some} breached in slices or windows"
-    if others := unheld(report):
-        columns = sum(name in report.columns for name in others)
+    if others:
         parts = [_counted(columns, "column")] if columns else []
-        parts += [name for name in others if name not in report.columns]
+        parts += dict.fromkeys(what for _, what in others.values() if what)
         text += f"; not compared: {_some(parts)}"
     return text[0].upper() + text[1:]
 
@@ -168,7 +184,7 @@ def comparison(metric: Metric) -> str:
         return metric.metric if math.isnan(metric.value) else f"{metric.metric} {value}"
     sign = ">" if metric.value > metric.threshold else "<" if metric.value < metric.threshold else "="
     if metric.metric == "row_count_change" and metric.breached and metric.value < 0:
-        return f"{metric.metric} {value} < −{shown(metric, metric.threshold)}"
+        return f"{metric.metric} {value}" + (f" < −{shown(metric, metric.threshold)}" if metric.threshold else "")
     digits = 3
     while sign != "=" and digits < 17 and value == shown(metric, metric.threshold, digits):
         digits += 1
@@ -324,6 +340,13 @@ def _categories(baseline: Frequencies, target: Frequencies) -> Iterator[tuple[st
         value, (before, after) = max(shares.items(), key=lambda one: abs(one[1][0] - one[1][1]))
         if abs(before - after) >= 0.02:
             yield f"{value!r} {percent(before)} → {percent(after)}", False
+
+
+def _slices(names: Sequence[str], by: str | None, *, values: bool) -> str:
+    """Slices as a line calls them: by their names, or by their number."""
+    what = "slice" if len(names) == 1 else "slices"
+    text = f"{what} {_some(names)}" if values else _counted(len(names), "slice")
+    return text if by is None else f"{text} of {by}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def content(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "verdict": findings.verdict(report),
         "findings": [{"column": one.column, "line": one.line()} for one in found],
-        "not_compared": findings.not_compared(report),
+        "unheld": findings.unheld(report),
         "names": report.names,
         "facts": _facts(report),
         "quantiles": pictures.QUANTILES,
