@@ -72,7 +72,10 @@ def append(report: Report, text: str, spark: SparkSession | None) -> None:
     place = Table.of(reach(session, text))
     columns = ", ".join(f"{table.quoted(name)} {kind} COMMENT '{comment}'" for name, (kind, comment) in SCHEMA.items())
     table.create(session, place, columns)
-    has = session.sql(f"SELECT * FROM {place.sql} LIMIT 0").columns
+    try:
+        has = session.sql(f"SELECT * FROM {place.sql} LIMIT 0").columns
+    except Exception as error:  # Spark's, and Java's own of the storage
+        raise table.write_error(place, error) from None
     if lacking := [name for name in SCHEMA if name not in has]:
         raise TargetError(
             f"{text!r} is another table: it lacks {listed(lacking)}", hint="name a table for metrics alone"
