@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import table
+from aml_spark.analysis import tried
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.model import PinnedModel
 from aml_spark.spark_ml import is_spark_ml, transformed
@@ -33,9 +34,10 @@ def selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
     if where is None:
         return df
     try:
-        selected = df.where(where)
-        # On Connect a plan is analysed when its schema is asked for; a filter takes over the one that is known already.
-        selected.select("*").schema  # noqa: B018
+        with tried():
+            selected = df.where(where)
+            # On Connect a plan is analysed when its schema is asked for; a filter takes over one that is known already.
+            selected.select("*").schema  # noqa: B018
         return selected
     except (AnalysisException, ParseException) as error:
         raise SchemaError(

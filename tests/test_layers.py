@@ -15,7 +15,18 @@ FOLDER = Path(aml_spark.__file__).parent
 LAYERS = [
     {"errors", "addresses", "location", "workspace", "tags"},
     {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "forms", "environment", "table"}
-    | {"progress", "spark_ml", "feed", "credential", "datastore", "datalake", "files", "refusals", "control"}
+    | {
+        "progress",
+        "analysis",
+        "spark_ml",
+        "feed",
+        "credential",
+        "datastore",
+        "datalake",
+        "files",
+        "refusals",
+        "control",
+    }
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin"},
     {"udf", "ledger", "rejects", "frame", "history", "request", "job", "attempt"},
     {"scoring", "stream", "copying", "doctor", "project", "deployment", "manage", "monitoring"},

@@ -305,12 +305,44 @@ def test_what_has_a_threshold_and_no_value_is_told(spark: SparkSession, flights:
     )
     assert report.passed
     assert report.summary().split("\n") == [
-        "Passed: nothing breached in 3 columns; not compared: 1 column, performance, freshness_hours and 1 more",
+        "Passed: nothing breached in 3 columns; not compared: performance, freshness_hours, weighted_drift and 1 more",
         "- not compared: performance (label= isn't given)",
         "- not compared: freshness_hours (time_column= isn't given)",
         "- not compared: weighted_drift (model= isn't given)",
-        "- not compared: carrier (it isn't measured of such a column)",
+        "- not compared: kolmogorov_smirnov_distance of carrier (it isn't measured of such a column)",
     ]
+
+
+def test_labels_that_no_prediction_is_written_like_are_not_compared(spark: SparkSession) -> None:
+    rows = spark.range(60).selectExpr(
+        "elt(1 + id % 2, 'LATE', 'OK') AS label", "elt(1 + id % 2, 'late', 'ok') AS prediction"
+    )
+    report = aml_spark.monitor(spark, baseline=rows, target=rows, label="label")
+    assert "not compared: performance (no prediction is one of the labels' values" in report.summary()
+
+
+def test_which_of_two_texts_is_the_positive_class_is_told(spark: SparkSession) -> None:
+    rows = spark.range(60).selectExpr("elt(1 + id % 2, 'churned', 'stays') AS label", "id % 10 / 10D AS prediction")
+    asked: dict[str, Any] = {"baseline": rows, "target": rows, "label": "label", "columns": ["prediction"]}
+    told = aml_spark.monitor(spark, **asked).summary()
+    assert "'stays' is taken for the positive class" in told
+    assert "classes=['stays', 'churned'] takes 'churned'" in told
+    assert "positive" not in aml_spark.monitor(spark, classes=["stays", "churned"], **asked).summary()
+
+
+def test_a_baseline_without_rows_breaches(spark: SparkSession, flights: tuple[str, str]) -> None:
+    report = aml_spark.monitor(
+        spark, baseline=Selection(flights[0], where="id < 0"), target=flights[0], columns=["distance"]
+    )
+    assert not report.passed
+    assert "the baseline has no rows" in report.summary()
+
+
+def test_vectors_of_another_size_breach(spark: SparkSession) -> None:
+    before, after = (spark.range(40).selectExpr(f"array({numbers}) AS v") for numbers in ("id, 1D", "id, 1D, 2D"))
+    report = aml_spark.monitor(spark, baseline=before, target=after)
+    assert _value(report, "type_changed", "v").breached
+    assert "2 numbers in the baseline and 3 in the target" in _value(report, "jensen_shannon_distance", "v").note
 
 
 def test_a_text_of_an_expression_that_is_a_columns_name_hides_nothing(spark: SparkSession) -> None:
@@ -444,11 +476,18 @@ def test_a_breach_is_told(spark: SparkSession, flights: tuple[str, str]) -> None
         ({"key": "id"}, r"key is the text 'id'"),
         ({"thresholds": {"distance": {"accuracy": 0.9}}}, r"accuracy"),
         ({"expectations": {"far": "distnce > 1"}}, r"the expectation 'far'"),
+        ({"thresholds": {"null_value_rate": 5}}, r"is 5; expected a number from 0 to 1.*\n.*5 % is 0.05"),
         ({"on_breach": "mail"}, r"on_breach"),
     ],
 )
 def test_what_cant_be_meant_is_refused(
-    spark: SparkSession, flights: tuple[str, str], arguments: dict[str, Any], message: str
+    spark: SparkSession,
+    flights: tuple[str, str],
+    arguments: dict[str, Any],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    capfd.readouterr()
     with pytest.raises(AmlSparkError, match=message):
         aml_spark.monitor(spark, baseline=flights[0], target=flights[1], **arguments)
+    assert "Exception" not in capfd.readouterr().err, "Spark's own report of it"

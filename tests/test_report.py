@@ -69,7 +69,8 @@ def test_the_summary_says_what_changed_worst_first(flights: Report) -> None:
     assert not flights.passed
     assert flights.summary().split("\n") == [
         "2 of 2 columns breached",
-        "- delay: mean 61.2 → 78.4, greatest 61.2 → 78.4 (population_stability_index 0.41 > 0.2); "
+        "- delay: mean 61.2 → 78.4, greatest 61.2 → 78.4 "
+        "(population_stability_index 0.41 > 0.2, jensen_shannon_distance 0.4 > 0.1 in slice JFK); "
         "in 1 of 2 windows and in slice JFK",
         "- carrier: new category 'HA', no longer 'DL' (jensen_shannon_distance 0.15 > 0.1)",
     ]
@@ -104,9 +105,17 @@ def test_the_summary_says_what_was_not_compared_and_why(flights: Report) -> None
 def test_what_breached_in_parts_says_in_which_and_how_at_worst() -> None:
     one = report(FLIGHTS, [BREACHED[3], BREACHED[4]], by="origin").summary().split("\n")[1]
     assert one == (
-        "- delay: in all rows mean 61.2 → 78.4, greatest 61.2 → 78.4 (at worst jensen_shannon_distance 0.4 > 0.1); "
-        "in 1 of 1 window and in slice JFK of origin"
+        "- delay: in all rows mean 61.2 → 78.4, greatest 61.2 → 78.4 (jensen_shannon_distance 0.4 > 0.1 in slice JFK "
+        "of origin); in 1 of 1 window and in slice JFK of origin"
     )
+    p_values = [
+        metric(findings.P_VALUES[0], value, column="delay", threshold=0.05, breached=True, window=f"2026-0{month}-01")
+        for month, value in ((1, 1e-9), (2, 1e-100), (3, 1e-7))
+    ]
+    accuracy = replace(UNKNOWN, value=0.6, breached=True, unheld=None, window="2026-02-01")
+    told = report(FLIGHTS, [*p_values, accuracy, replace(accuracy, metric="f1", window=None)]).summary().split("\n")
+    assert told[1].startswith("- performance: f1 0.6 < 0.7, accuracy 0.6 < 0.7 from 2026-02-01; in 1 of 3")
+    assert "_test 1e−100 < 0.05 from 2026-02-01" in told[2]
 
 
 def test_importance_and_how_far_a_threshold_is_passed_decide_what_is_worst() -> None:
@@ -147,7 +156,7 @@ def test_the_summary_tells_of_types_missing_values_and_columns_that_are_gone() -
         ([replace(BREACHED[2], value=float("nan"), unheld="no rows")], "Nothing could be compared, of 2 columns"),
         (
             [BREACHED[2], metric("psi", float("nan"), column="carrier", unheld="all are null"), UNKNOWN],
-            "Passed: nothing breached in 2 columns; not compared: 1 column, performance",
+            "Passed: nothing breached in 1 column; not compared: 1 column, performance",
         ),
         (
             [BREACHED[2], replace(UNKNOWN, metric="r2"), replace(UNKNOWN, value=0.9, unheld=None)],

@@ -12,6 +12,14 @@ from typing import Literal
 from aml_spark.errors import ArgumentError, did_you_mean, listed
 
 Signal = Literal["drift", "quality", "performance"]
+_SHARES = frozenset(
+    (
+        *("jensen_shannon_distance", "two_sample_kolmogorov_smirnov_test", "kolmogorov_smirnov_distance", "cramers_v"),
+        *("pearsons_chi_squared_test", "hellinger_distance", "infinity_norm", "domain_classifier_roc_auc"),
+        *("accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc"),
+    )
+)
+"""Metrics that lie from 0 to 1, beside rates."""
 _LONGEST = 100  # of a wrong value, to be shown
 _ALIASES = {
     "psi": "population_stability_index",
@@ -128,6 +136,12 @@ class Thresholds:
             number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
         except OverflowError:  # an integer beyond all floating numbers
             number = math.nan
+        is_share = metric in _SHARES or metric.endswith("_rate") or metric.startswith(("expected_", "expectation:"))
+        if (is_share and metric != "expected_calibration_error" and not 0 <= number <= 1) and not math.isnan(number):
+            raise ArgumentError(
+                f"the threshold of {metric!r} is {value!r}; expected a number from 0 to 1, or None for none",
+                hint=f"{number:g} % is {number / 100:g}" if 1 < number <= 100 else None,
+            )
         if math.isnan(number):
             told = repr(value) if len(repr(value)) < _LONGEST else f"of {len(repr(value))} characters"
             raise ArgumentError(f"the threshold of {metric!r} is {told}; expected a number, or None for none")

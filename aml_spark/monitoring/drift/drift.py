@@ -191,6 +191,9 @@ def _reason(baseline: Column | None, target: Column | None) -> str | None:
         return f"its type changed from {baseline.type} to {target.type}"
     if baseline.kind == "time":
         return "times move on by themselves"
+    one, two = baseline.centroid, target.centroid
+    if one is not None and two is not None and one.count and two.count and one.dimension != two.dimension:
+        return f"its vectors have {one.dimension} numbers in the baseline and {two.dimension} in the target"
     for table, column in (("baseline", baseline), ("target", target)):
         if not column.rows:
             return f"the {table} has no rows"
@@ -300,8 +303,6 @@ def _vectors(baseline: Column, target: Column, level: float, separable: Separabi
     value, note, chance = math.nan, None, 0.0
     if one is None or two is None or not one.count or not two.count:
         note = "no vector has finite numbers only"
-    elif one.dimension != two.dimension:
-        note = f"its vectors have {one.dimension} numbers in the baseline and {two.dimension} in the target"
     else:
         spread = _spread(baseline, one.mean)
         apart = float(np.linalg.norm(one.mean - two.mean))

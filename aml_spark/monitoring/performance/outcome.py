@@ -128,6 +128,7 @@ class Outcome:
             scores as ones without a label.
         classes: as texts, in the order of their values or of the probabilities; of two the second is the positive one.
             None where there are scores and the labels are of too few classes to tell which ones the scores are of.
+        is_guessed: whether nobody said which of two texts is the positive class.
         averaged: those over which precision, recall and F1 are a mean, or the positive one alone; none for all that
             are seen or predicted, and of two classes for the positive one.
         confusion: rows with both, by label (first) and by the class that was predicted; int64, shape (K, K).
@@ -149,6 +150,7 @@ class Outcome:
     unpredicted: int = 0
     foreign: int = 0
     classes: tuple[str, ...] = ()
+    is_guessed: bool = False
     averaged: tuple[str, ...] = ()
     confusion: NDArray[np.int64] = field(default_factory=lambda: square(0))
     decision: float | None = None
@@ -187,6 +189,7 @@ class Outcome:
             unpredicted=self.unpredicted + other.unpredicted,
             foreign=self.foreign + other.foreign,
             classes=classes,
+            is_guessed=self.is_guessed and other.is_guessed,
             confusion=self.among(classes).confusion + other.among(classes).confusion,
             decision=self.decision,
             scores=tuple(one.merge(two) for one, two in zip(self.scores, other.scores, strict=True)),

@@ -338,6 +338,7 @@ def _classification(
         unpredicted=int(counts[guess == _NONE].sum()),
         foreign=int(counts[(truth == _FOREIGN) | (guess == _FOREIGN)].sum()),
         classes=plan.classes,
+        is_guessed=plan.is_guessed,
         confusion=confusion,
         slice=value,
         window=window,

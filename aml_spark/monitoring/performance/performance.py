@@ -15,7 +15,7 @@ error, `LEAST_SHARE` of the baseline's value for losses and errors, which have n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aml_spark.monitoring.metric import Metric, Thresholds
 from aml_spark.monitoring.performance.curves import average_precision, roc_auc
@@ -54,6 +54,7 @@ def measured(outcome: Outcome, thresholds: Thresholds, baseline: Outcome | None 
     before = measures(like) if like else {}
     if like and like.counted and like.classes != outcome.classes:
         before = dict.fromkeys(now, Measure(value=math.nan, note="its classes are others"))
+    is_told = any(not math.isnan(one.value) for one in now.values())
     found = []
     for name, one in now.items():
         given = thresholds.of(name)
@@ -62,10 +63,12 @@ def measured(outcome: Outcome, thresholds: Thresholds, baseline: Outcome | None 
         breached = threshold is not None and (value < threshold if name in HIGHER_IS_BETTER else value > threshold)
         left_out = None if math.isnan(one.value) else _left_out(outcome)
         unheld = None
-        if (
+        if name == "mape" and given is not None and math.isnan(given) and (told := one.note or _note_of(before, name)):
+            threshold, unheld = None, told
+        elif (
             given is not None
             and (threshold is None or math.isnan(one.value))
-            and not _is_alike(one, before.get(name), outcome)
+            and not (is_told and _is_alike(one, before.get(name)))
         ):
             unheld = (one.note if math.isnan(one.value) else note) or _NO_BASELINE
         notes = [text for text in (one.note, note, left_out, foreign(outcome) if outcome.counted else None) if text]
@@ -86,16 +89,21 @@ def measured(outcome: Outcome, thresholds: Thresholds, baseline: Outcome | None 
     return found
 
 
-def _is_alike(now: Measure, before: Measure | None, outcome: Outcome) -> bool:
-    """Whether a metric is none of this kind of predictions, before as now: areas where there are no scores."""
-    return before is not None and math.isnan(before.value) and now.note == before.note and outcome.counted > 0
+def _note_of(before: Mapping[str, Measure], name: str) -> str | None:
+    return before[name].note if name in before else None
+
+
+def _is_alike(now: Measure, before: Measure | None) -> bool:
+    """Whether predictions of this kind have no such metric, before as now: areas where there are no scores."""
+    return before is not None and math.isnan(before.value) and now.note == before.note
 
 
 def measures(outcome: Outcome) -> dict[str, Measure]:
     """Each metric by its name."""
     names = list(_CLASSIFIED if outcome.task == "classification" else _REGRESSED)
-    if not outcome.counted:
-        return dict.fromkeys(names, Measure(value=math.nan, note=why_none(outcome)))
+    why = why_none(outcome) if not outcome.counted else _why_strange(outcome)
+    if why is not None:
+        return dict.fromkeys(names, Measure(value=math.nan, note=why))
     makers = _CLASSIFIED if outcome.task == "classification" else _REGRESSED
     return {name: make(outcome) for name, make in makers.items()}
 
@@ -133,6 +141,19 @@ def why_none(outcome: Outcome) -> str:
     if told := foreign(outcome):
         return f"{told}, and no other has a label and a prediction"
     return "no row has a label and a prediction"
+
+
+def _why_strange(outcome: Outcome) -> str | None:
+    """Why labels and predictions of classes can't mean the same ones; None where they may."""
+    if outcome.task == "regression" or outcome.scores:
+        return None
+    seen, predicted = (
+        {name for name, rows in zip(outcome.classes, outcome.confusion.sum(axis=axis), strict=True) if rows}
+        for axis in (1, 0)
+    )
+    if min(len(seen), len(predicted)) < 2 or seen & predicted:
+        return None
+    return "no prediction is one of the labels' values: are they written in another way?"
 
 
 def foreign(outcome: Outcome) -> str | None:
@@ -174,7 +195,9 @@ def _by_class(outcome: Outcome, name: str) -> Measure:
     note = f"mean of {len(there)} classes"
     if none:
         note += f", of which {none} {'are never predicted' if name == 'precision' else 'are never seen'} and count as 0"
-    return Measure(value=sum(values) / len(there), error=math.hypot(*errors) / len(there), note=note)
+    # A wrong row counts against two classes' F1, so that these go together; precisions and recalls don't.
+    error = math.hypot(*errors) / len(there) * (math.sqrt(2) if name == "f1" else 1)
+    return Measure(value=sum(values) / len(there), error=error, note=note)
 
 
 def precision(right: float, wrong: float, _missed: float) -> Measure:

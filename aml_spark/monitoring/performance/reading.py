@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from aml_spark import table
+from aml_spark.analysis import tried
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.monitoring.performance.outcome import Task, ordered
 
@@ -45,12 +46,14 @@ class Reading:
         form: what a prediction is: a class, the score of the second of two classes, or the scores of all; or a number.
         classes: in order; none of regressions, and where labels are of too few to tell what scores are of.
         level: that of the buckets of scores and residuals.
+        is_guessed: whether the positive class is the second of two texts, in want of anybody who says which it is.
     """
 
     task: Task
     form: Form
     classes: tuple[str, ...]
     level: int
+    is_guessed: bool = False
 
 
 def column(df: DataFrame, text: str | None, what: str) -> Column:
@@ -67,8 +70,9 @@ def column(df: DataFrame, text: str | None, what: str) -> Column:
     if text in df.columns:
         return F.col(table.quoted(text))
     try:
-        found = F.expr(text)
-        df.select(found).schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
+        with tried():
+            found = F.expr(text)
+            df.select(found).schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
     except (AnalysisException, ParseException) as error:
         raise SchemaError(
             f"{what}={text!r} is neither a column nor an SQL expression on the columns ({table.condition(error)}); "
@@ -192,7 +196,9 @@ def reading(rows: DataFrame, task: Task | None, classes: Sequence[Any] | None, *
             hint="is it a regression (task='regression'), or another column?",
         )
     level = 0 if len(named) <= 2 else 3 if len(named) <= 10 else 6
-    return Reading(task="classification", form=form, classes=named, level=level + (0 if finest else 3))
+    is_guessed = form == "score" and classes is None and label == "text" and len(named) == 2
+    level += 0 if finest else 3
+    return Reading(task="classification", form=form, classes=named, level=level, is_guessed=is_guessed)
 
 
 def listed_classes(classes: Any) -> list[Any] | None:

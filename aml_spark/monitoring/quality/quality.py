@@ -85,11 +85,11 @@ def compared(
       given.
     * `new_categories`: how many values there are that the baseline hasn't.
     * `missing_column`, `added_column`: 1 for a column that only one has. `type_changed`: 1 where its type is of another
-      kind, 0 where only the width or precision differs.
+      kind, or vectors have another number of dimensions, 0 where only the width or precision differs.
     * `duplicate_rate`: rows beyond the first of each key, as a share of all rows.
     * `freshness_hours`: from the latest time in the table to now.
     * `row_count_change`: by what share the table has more rows than the baseline. Without a threshold of yours it
-      breaches only where the table has none at all.
+      breaches only where one of both has none at all.
     * `expectation:<name>`: rows for which the condition is false, as a share of all. One that Spark fails at is NaN,
       and breaches.
 
@@ -211,8 +211,9 @@ def _table(baseline: Profile, target: Profile, thresholds: Thresholds) -> Iterat
     note = f"{target.rows:,} rows, {baseline.rows:,} in the baseline"
     change = target.rows / baseline.rows - 1 if baseline.rows else math.nan
     # Nothing else can breach of a table without rows, which is what a wrong date or a job that failed leaves.
-    gone = 0.0 if target.rows == 0 else None
-    yield _metric("row_count_change", change, thresholds, derived=gone, note=note, both_ways=True)
+    gone = 0.0 if not (target.rows and baseline.rows) else None
+    nothing = not baseline.rows  # nor can anything of one
+    yield _metric("row_count_change", change, thresholds, derived=gone, note=note, both_ways=True, fails=nothing)
 
 
 def _rows(checks: Checks, thresholds: Thresholds, now: datetime) -> Iterator[Metric]:
@@ -272,10 +273,17 @@ def _schema(
         yield _metric("missing_column", 1.0, thresholds, column=name, note=note)
     elif before is None and after is not None:
         yield _metric("added_column", 1.0, thresholds, column=name, note=f"{after.type}; the baseline hasn't got it")
-    elif before is not None and after is not None and before.type != after.type:
-        value = float(before.kind != after.kind or before.kind == "unsupported")
-        note = f"{before.type} in the baseline, {after.type} now"
-        yield _metric("type_changed", value, thresholds, column=name, note=note)
+    elif before is not None and after is not None:
+        sizes = [
+            0 if one.centroid is None or not one.centroid.count else one.centroid.dimension for one in (before, after)
+        ]
+        if before.type != after.type:
+            value = float(before.kind != after.kind or before.kind == "unsupported")
+            note = f"{before.type} in the baseline, {after.type} now"
+            yield _metric("type_changed", value, thresholds, column=name, note=note)
+        elif all(sizes) and sizes[0] != sizes[1]:
+            note = f"vectors of {sizes[0]} numbers in the baseline, of {sizes[1]} now"
+            yield _metric("type_changed", 1.0, thresholds, column=name, note=note)
 
 
 def _values(

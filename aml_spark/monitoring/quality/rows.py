@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import frame, table
+from aml_spark.analysis import tried
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.monitoring.profiles.fields import places_of
 from aml_spark.monitoring.quality.casts import misfit
@@ -189,8 +190,9 @@ def _condition(df: DataFrame, name: str, text: str) -> Column:
     from pyspark.sql import functions as F
 
     try:
-        condition = F.expr(text)
-        df.where(text).select(condition).schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
+        with tried():
+            condition = F.expr(text)
+            df.where(text).select(condition).schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
     except (AnalysisException, ParseException) as error:
         raise SchemaError(
             f"the expectation {name!r} is {text!r}, which isn't a condition on a row's columns "

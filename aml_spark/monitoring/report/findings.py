@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from aml_spark.monitoring.metric import Metric
-from aml_spark.monitoring.performance.performance import HIGHER_IS_BETTER
+from aml_spark.monitoring.performance.performance import HIGHER_IS_BETTER, foreign
 from aml_spark.monitoring.profiles.frequencies import Frequencies
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Finding:
     Args:
         column: its name; None for predictions and the whole table.
         what: how it begins, where it has no column: `performance`, or nothing.
-        metrics: those that breached in all rows, the worst first; where none did, those of slices and windows.
+        metrics: those that breached, the worst first: of each that of all rows, or where it isn't the worst of a slice
+            or window.
         slices: values of the `by=` column in whose rows something breached.
         by: that column; None where it isn't known.
         windows: in how many something breached, and how many there are.
@@ -55,12 +56,12 @@ class Finding:
 
     def line(self, *, values: bool = True) -> str:
         """One line of text; without `values` no category, no slice, no least and no greatest number stands in it."""
-        compared = [comparison(metric) for metric in self.metrics[:_NAMED]]
+        compared = [comparison(metric) + _place(metric, self.by, values=values) for metric in self.metrics[:_NAMED]]
         if len(self.metrics) > _NAMED:
             compared.append(f"{len(self.metrics) - _NAMED} more")
         text, changed = ", ".join(compared), ", ".join(self.changed if values else self.told)
         if self.is_partial:
-            text, changed = f"at worst {text}", changed and f"in all rows {changed}"
+            changed = changed and f"in all rows {changed}"
         text = f"{changed} ({text})" if changed else text
         if name := self.column if self.column is not None else self.what:
             text = f"{name}: {text}"
@@ -90,7 +91,7 @@ def findings(report: Report) -> list[Finding]:
 
 
 def unheld(report: Report, *, values: bool = True) -> list[str]:
-    """What was to be held against something and couldn't be, a line for each reason.
+    """What was to be held against something and couldn't be, a line for each reason; rows that are left out, too.
 
     Args:
         report: what was found.
@@ -111,6 +112,22 @@ def unheld(report: Report, *, values: bool = True) -> list[str]:
         places = [windows] if windows else []
         places += [_slices(slices, report.by, values=values)] if slices else []
         told.append(f"not compared: performance in {' and in '.join(places)} ({next(iter(lost.values()))})")
+    for side, outcome in zip(("baseline", "target"), (report.baseline_outcome, *report.outcomes[:1]), strict=False):
+        if outcome is not None and outcome.counted and outcome.foreign:
+            told.append(f"not compared: of the {side}, {foreign(outcome)}")
+    return told
+
+
+def remarks(report: Report, *, values: bool = True) -> list[str]:
+    """What `unheld` says, and what was taken for granted."""
+    outcome = report.baseline_outcome or next(iter(report.outcomes), None)
+    told = unheld(report, values=values)
+    if outcome is not None and outcome.is_guessed and values:
+        other, positive = outcome.classes
+        told.append(
+            f"{positive!r} is taken for the positive class, as the second of two texts in their order: "
+            f"classes=[{positive!r}, {other!r}] takes {other!r}"
+        )
     return told
 
 
@@ -118,6 +135,7 @@ def _unheld(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
     """Of all rows, by kind and name the reason and what the verdict calls it: columns, checks, or performance."""
     whole = [metric for metric in report.metrics_found if metric.slice is None and metric.window is None]
     breached = {metric.column for metric in whole if metric.breached}
+    compared = {metric.column for metric in whole if metric.signal == "drift" and not math.isnan(metric.value)}
     found: dict[tuple[str, str], tuple[str, str]] = {}
     scored = [metric for metric in whole if metric.signal == "performance" and metric.column is None]
     lost = [metric for metric in scored if metric.unheld]
@@ -131,8 +149,9 @@ def _unheld(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
             and metric.signal != "performance"
             and (metric.column is None or metric.column not in breached)
         ):
-            if metric.column is None:
-                found["check", metric.metric] = (metric.unheld, metric.metric)
+            if metric.column is None or metric.column in compared:
+                name = metric.metric if metric.column is None else f"{metric.metric} of {metric.column}"
+                found["check", name] = (metric.unheld, name)
             else:
                 found.setdefault(("column", metric.column), (metric.unheld, ""))
     return found
@@ -153,7 +172,7 @@ def verdict(report: Report) -> str:
     of_all = _told([one for one in found if not one.is_partial], known, " of the whole table")
     of_some = _told([one for one in found if one.is_partial], known)
     if not found:
-        text = f"passed: nothing breached in {known}"
+        text = f"passed: nothing breached in {_counted(len(report.columns) - columns, 'column')}"
     elif of_all and of_some:
         text = f"{of_all} breached, {of_some} in slices or windows"
     else:
@@ -177,8 +196,10 @@ def _told(found: Sequence[Finding], known: str, checks: str = "") -> str:
 
 def comparison(metric: Metric) -> str:
     """A metric's value beside its threshold: `population_stability_index 0.41 > 0.2`."""
-    if metric.metric in ("missing_column", "added_column"):
+    if metric.metric in ("missing_column", "added_column", "type_changed"):
         return metric.metric
+    if metric.metric == "row_count_change" and math.isnan(metric.value):
+        return "the baseline has no rows"
     value = shown(metric, metric.value)
     if metric.threshold is None or math.isnan(metric.value):
         return metric.metric if math.isnan(metric.value) else f"{metric.metric} {value}"
@@ -251,10 +272,24 @@ def excess(metric: Metric) -> float:
     return min(abs(value / threshold), _WORST)
 
 
+def _order(metric: Metric) -> tuple[float, float]:
+    """The worst first; of p-values, which all weigh the same, the least."""
+    return -excess(metric), metric.value if metric.metric in P_VALUES else 0.0
+
+
+def _place(metric: Metric, by: str | None, *, values: bool) -> str:
+    """Where a metric breached, if not in all rows."""
+    if metric.window is not None:
+        return f" from {metric.window[:10] if metric.window.endswith('T00:00:00') else metric.window}"
+    if metric.slice is None:
+        return ""
+    return f" in {_slices([metric.slice], by, values=True)}" if values else " in a slice"
+
+
 def _finding(report: Report, column: str | None, what: str | None, metrics: Sequence[Metric], windows: int) -> Finding:
     overall = [metric for metric in metrics if metric.slice is None and metric.window is None]
     worst: dict[str, Metric] = {}
-    for metric in sorted(overall or metrics, key=excess, reverse=True):
+    for metric in [*sorted(overall, key=_order), *sorted(metrics, key=_order)]:
         worst.setdefault(metric.metric, metric)
     severity = max(excess(metric) for metric in metrics)
     if column is not None and report.importance:

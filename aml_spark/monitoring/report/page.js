@@ -299,7 +299,7 @@ function head() {
     h("div", { class: "verdict" }, h("span", { class: "sign", "aria-hidden": "true" }, !data.passed ? "▲" : held ? "✓" : "○"), h("h1", {}, data.verdict)),
     h("dl", { class: "facts" }, data.facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text)))),
     items.length ? h("ol", { class: "findings", "aria-label": "What breached, worst first" }, items) : null, more || null,
-    data.unheld.map((line) => h("p", { class: "unheld" }, line)));
+    data.remarks.map((line) => h("p", { class: "remark" }, line)));
 }
 
 let reveal = () => {};

@@ -68,7 +68,7 @@ def content(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "verdict": findings.verdict(report),
         "findings": [{"column": one.column, "line": one.line()} for one in found],
-        "unheld": findings.unheld(report),
+        "remarks": findings.remarks(report),
         "names": report.names,
         "facts": _facts(report),
         "quantiles": pictures.QUANTILES,

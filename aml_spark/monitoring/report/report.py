@@ -111,7 +111,7 @@ class Report:
         Args:
             values: whether categories, slices, least and greatest numbers may stand in it, which are values of rows.
         """
-        lines = [one.line(values=values) for one in findings.findings(self)] + findings.unheld(self, values=values)
+        lines = [one.line(values=values) for one in findings.findings(self)] + findings.remarks(self, values=values)
         return "\n".join([findings.verdict(self), *(f"- {text}" for text in lines)])
 
     def __str__(self) -> str:
