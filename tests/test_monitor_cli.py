@@ -194,6 +194,7 @@ def test_options_go_before_the_file(calls: Calls, tmp_path: Path) -> None:
         ([*TABLES, "--threshold", "null_value_rate=low"], "expected a number, or none"),
         ([*TABLES, "--threshold", "psi=0.1"], "'psi', which is no metric"),
         ([*TABLES, "--expect", "distance > 0"], "expected NAME=SQL"),
+        ([*TABLES, "--expect", "distance >= 0"], "such as 'it is positive=distance >= 0'"),
         ([*TABLES, "--conf", "spark.x"], "expected KEY=VALUE"),
         ([*TABLES, "--target-since", "soon"], "'soon'"),
         ([*TABLES, "--on-breach", "raise"], "exit code is 3"),

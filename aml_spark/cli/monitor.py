@@ -155,6 +155,12 @@ def _arguments(given: MonitorConfig, options: Mapping[str, Any]) -> dict[str, An
     if found.get("on_breach") == "raise":
         raise ArgumentError("on_breach is 'raise', which is for Python", hint="leave it out: the exit code is 3 then")
     if expected := dict(_pairs("--expect", options["expect"], "NAME=SQL")):
+        for name, condition in expected.items():
+            if name.endswith(("<", ">", "!", "=")) or condition.startswith("="):
+                raise click.BadParameter(
+                    f"{name}={condition}: expected NAME=SQL, such as 'it is positive=distance >= 0'",
+                    param_hint="--expect",
+                )
         found["expectations"] = {**found.get("expectations", {}), **expected}
     for name, value in _thresholds(options["threshold"]):
         of_file = found.get("thresholds", {})
