@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,6 +197,10 @@ def test_labels_that_come_later_are_joined(spark: SparkSession, flights: tuple[s
     rows = after.where("id < 200").toPandas()
     assert accuracy.value == pytest.approx(((rows["prediction"] >= 0.5) == rows["late"]).mean(), abs=1e-12)
     assert "400" in accuracy.note  # labels that haven't come yet
+    with pytest.raises(AmlSparkError, match=r"'lte' names no column of the labels; they have 'id', 'late'\n.*'late'"):
+        aml_spark.monitor(
+            spark, baseline=flights[0], target=flights[1], labels=after.select("id", "late"), label="lte", key=["id"]
+        )
     both = aml_spark.monitor(
         spark,
         baseline=spark.read.format("delta").load(flights[0]).drop("late"),
@@ -461,6 +466,10 @@ def test_a_breach_is_told(spark: SparkSession, flights: tuple[str, str]) -> None
         ({"thresholds": {"psi": 0.1}}, r"'psi', which is no metric.*\n.*'population_stability_index'"),
         ({"thresholds": {"carrier": 0.1}}, r"a column's are a mapping: \{'carrier': \{'null_value_rate': 0.1\}\}"),
         ({"thresholds": {"carier": {"null_value_rate": 0.1}}}, r"the column 'carier', which isn't compared"),
+        (
+            {"target": Selection("after", time_column="time"), "time_column": "tim", "window": "month"},
+            r"time_column names 'tim', which neither table has.*\n.*'time'",
+        ),
         ({"window": "month"}, r"needs a column that says when"),
         ({"window": "fortnight", "time_column": "time"}, r"window is 'fortnight'"),
         ({"compat": "azureml", "by": "origin"}, r"no slices"),
@@ -488,6 +497,9 @@ def test_what_cant_be_meant_is_refused(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     capfd.readouterr()
+    told: dict[str, Any] = {"baseline": flights[0], "target": flights[1], **arguments}
+    if isinstance(told["target"], Selection):
+        told["target"] = replace(told["target"], source=flights[1])
     with pytest.raises(AmlSparkError, match=message):
-        aml_spark.monitor(spark, baseline=flights[0], target=flights[1], **arguments)
+        aml_spark.monitor(spark, **told)
     assert "Exception" not in capfd.readouterr().err, "Spark's own report of it"

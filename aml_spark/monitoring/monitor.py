@@ -115,6 +115,12 @@ def monitor(
     after = opened(spark, target, time_column=time_column)
     if window and after.time_column is None:
         raise ArgumentError(f"window={window!r} needs a column that says when a row is of", hint="time_column='…'")
+    there = [*before.df.columns, *after.df.columns]
+    if time_column is not None and time_column not in there:
+        raise SchemaError(
+            f"time_column names {time_column!r}, which neither table has; they have {listed(dict.fromkeys(there))}",
+            hint=did_you_mean(time_column, there),
+        )
     later: list[str] = []
     if labels is not None:
         doing = "monitor: labels"
@@ -183,6 +189,11 @@ def _labelled(
         raise ArgumentError("labels= needs label=: the column of it, or an expression", hint="label='late'")
     found = opened(spark, labels).df
     named = [name for name in reading.names_in(label, found.columns) if name not in key]
+    if not named:
+        raise SchemaError(
+            f"label={label!r} names no column of the labels; they have {listed(found.columns)}",
+            hint=did_you_mean(label, found.columns),
+        )
     come = found.select([table.quoted(name) for name in found.columns if name in key or name in named])
     after = replace(after, df=outcomes.joined(after.df, come, key))
     if {*key} <= {*before.df.columns} and not {*named} & {*before.df.columns}:
