@@ -16,7 +16,7 @@ from aml_spark.monitoring.metric import Thresholds
 from aml_spark.monitoring.performance import estimation, performance
 from aml_spark.monitoring.performance.outcome import Outcome
 from aml_spark.monitoring.performance.outcomes import joined, outcomes
-from aml_spark.monitoring.performance.reading import names_in, reading
+from aml_spark.monitoring.performance.reading import lacks, names_in, reading
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -374,6 +374,19 @@ def test_arguments_that_can_not_be_meant_are_refused(df: DataFrame, options: dic
 )
 def test_columns_are_told_from_the_rest_of_an_expression(text: str, named: list[str]) -> None:
     assert names_in(text, ["late", "status", "the place", "date", "end", "days", "15", "1e5"]) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "is_lacking"),
+    [("x > id", True), ("x", True), ("exists(ids, x -> x > 0)", False), ("id > 1 x", False), ("id > 1", False)],
+)
+def test_a_table_lacks_what_spark_cant_resolve_and_says_so_nowhere(
+    spark: SparkSession, text: str, is_lacking: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    df = spark.range(2).selectExpr("id", "array(id) AS ids")
+    capfd.readouterr()
+    assert lacks(df, df.selectExpr("*", "id AS x"), text) is is_lacking
+    assert capfd.readouterr().err == ""
 
 
 def test_a_vector_of_spark_ml_is_refused_with_what_makes_an_array_of_it(spark: SparkSession) -> None:

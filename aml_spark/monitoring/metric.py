@@ -136,15 +136,15 @@ class Thresholds:
             number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
         except OverflowError:  # an integer beyond all floating numbers
             number = math.nan
+        if math.isnan(number):
+            told = repr(value) if len(repr(value)) < _LONGEST else f"of {len(repr(value))} characters"
+            raise ArgumentError(f"the threshold of {metric!r} is {told}; expected a number, or None for none")
         is_share = metric in _SHARES or metric.endswith("_rate") or metric.startswith(("expected_", "expectation:"))
-        if (is_share and metric != "expected_calibration_error" and not 0 <= number <= 1) and not math.isnan(number):
+        if is_share and metric != "expected_calibration_error" and not 0 <= number <= 1:
             raise ArgumentError(
                 f"the threshold of {metric!r} is {value!r}; expected a number from 0 to 1, or None for none",
                 hint=f"{number:g} % is {number / 100:g}" if 1 < number <= 100 else None,
             )
-        if math.isnan(number):
-            told = repr(value) if len(repr(value)) < _LONGEST else f"of {len(repr(value))} characters"
-            raise ArgumentError(f"the threshold of {metric!r} is {told}; expected a number, or None for none")
         return number
 
     @property

@@ -104,19 +104,13 @@ def lacks(df: DataFrame, other: DataFrame, text: str) -> bool:
     """Whether a table hasn't what a name or an SQL expression names, which the other one has."""
     has = {name.casefold() for name in df.columns}
     missing = [name for name in other.columns if name.casefold() not in has]
-    if text in df.columns or not names_in(text, missing):
+    if not names_in(text, missing):
         return False
-    # Spark writes what it can't resolve to standard error, and a label that comes later isn't there by intention. So it
-    # is asked only where a name may be that of a function's argument.
-    return "->" not in text or not _resolves(df, text)
-
-
-def _resolves(df: DataFrame, text: str) -> bool:
     try:
-        column(df, text, "label")
+        column(df, text, "label")  # a name may also be that of a function's argument, or a new one
     except SchemaError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _kind(rows: DataFrame, name: str) -> str:
