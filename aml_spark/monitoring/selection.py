@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_spark import frame, table
+from aml_spark.analysis import tried
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError
 from aml_spark.monitoring.quality.rows import check_time_column
@@ -195,8 +196,9 @@ def _view(spark: SparkSession, of: Table) -> DataFrame | None:
     from pyspark.errors import AnalysisException
 
     try:
-        df = spark.table(of.sql)
-        df.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
+        with tried():
+            df = spark.table(of.sql)
+            df.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
         return df
     except AnalysisException as error:
         if table.condition(error).startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")):
