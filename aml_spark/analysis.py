@@ -4,8 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aml_spark.errors import SchemaError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def analysed(df: DataFrame) -> DataFrame:
+    """Have Spark look at a plan now: on Connect it does so when the schema is asked for."""
+    df.schema  # noqa: B018
+    return df
+
+
+@contextlib.contextmanager
+def on_columns(df: DataFrame, refused: str) -> Iterator[None]:
+    """Try SQL on the columns of a DataFrame.
+
+    Args:
+        df: the DataFrame.
+        refused: what to say where Spark refuses it.
+
+    Raises:
+        SchemaError: it does; with the columns that there are, and the one that may be meant.
+    """
+    from pyspark.errors import AnalysisException, ParseException
+
+    try:
+        with tried():
+            yield
+    except (AnalysisException, ParseException) as error:
+        raise SchemaError(
+            f"{refused} ({condition(error)}); they are {listed(df.columns)}", hint=_meant(error, df.columns)
+        ) from None
+
+
+def _meant(error: Any, columns: Sequence[str]) -> str | None:
+    """The column that is near to the one that Spark didn't find, if that is why it refused."""
+    unknown = (error.getMessageParameters() or {}).get("objectName") or ""
+    return did_you_mean(".".join(re.findall(r"`([^`]+)`", unknown)), columns)
 
 
 @contextlib.contextmanager
@@ -33,3 +74,21 @@ def tried() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(of_others)
+
+
+def condition(error: BaseException) -> str:
+    """The name of a Spark or Delta error, such as `DELTA_CANNOT_CREATE_LOG_PATH`, without its text.
+
+    The texts may quote rows of the data, so none of ours repeats them.
+    """
+    for getter in ("getCondition", "getErrorClass"):  # the second until Spark 3.5
+        if hasattr(error, getter):
+            if name := getattr(error, getter)():
+                return str(name)
+            break
+    if "Traceback (most recent call last)" in str(error):  # of Python on an executor, with a text of the user's
+        return "PythonException"
+    if found := re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error)):
+        return found[1]
+    java = re.search(r"\b(?:\w+\.)+(\w+(?:Exception|Error))\b", str(error))
+    return java[1] if java else type(error).__name__

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from aml_spark.analysis import condition
 from aml_spark.errors import FeedError
-from aml_spark.table import Detail, Table, condition, quoted
+from aml_spark.table import Detail, Table, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

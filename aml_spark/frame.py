@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import table
-from aml_spark.analysis import tried
+from aml_spark.analysis import analysed, on_columns
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.model import PinnedModel
 from aml_spark.spark_ml import is_spark_ml, transformed
@@ -29,21 +29,12 @@ def selected(df: DataFrame, where: str | None, source: str) -> DataFrame:
     Raises:
         SchemaError: it isn't one on these columns.
     """
-    from pyspark.errors import AnalysisException, ParseException
-
     if where is None:
         return df
-    try:
-        with tried():
-            selected = df.where(where)
-            # On Connect a plan is analysed when its schema is asked for; a filter takes over one that is known already.
-            selected.select("*").schema  # noqa: B018
-        return selected
-    except (AnalysisException, ParseException) as error:
-        raise SchemaError(
-            f"where={where!r} isn't a condition on the columns of {source!r} ({table.condition(error)}); "
-            f"they are {listed(df.columns)}"
-        ) from None
+    with on_columns(df, f"where={where!r} isn't a condition on the columns of {source!r}"):
+        selected = df.where(where)
+        analysed(selected.select("*"))  # itself it has the DataFrame's schema, which may be known
+    return selected
 
 
 def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str] | None, prediction: str) -> list[str]:

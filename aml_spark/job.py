@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import feed, frame, progress, rejects, table
+from aml_spark.analysis import condition
 from aml_spark.errors import AmlSparkError, ConflictError, FeedError, SchemaError, ScoringError, listed
 from aml_spark.ledger import Due, Entry
 from aml_spark.model import PinnedModel
@@ -327,7 +328,7 @@ def _told(job: Job, error: Exception, place: Table | None = None) -> AmlSparkErr
         backfills = job.entry.scope == "backfill"
         return FeedError(
             f"the changes of {job.source.text!r} up to version {job.entry.source_version} can't be read "
-            f"({table.condition(error)})",
+            f"({condition(error)})",
             hint="score(force=True) scores the newest version"
             if backfills
             else "on_missing_feed='diff' compares the rows, on_missing_feed='rescore' scores them all",

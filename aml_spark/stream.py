@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import attempt, feed, tracking
 from aml_spark.addresses import masked
+from aml_spark.analysis import condition
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, ConflictError
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
 from aml_spark.session import copied, is_connect
-from aml_spark.table import Detail, Table, condition, detail
+from aml_spark.table import Detail, Table, detail
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

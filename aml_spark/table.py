@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aml_spark.analysis import analysed, condition, tried
 from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableError, TableNotFoundError
 from aml_spark.refusals import refusal
 
@@ -139,7 +140,8 @@ def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Det
 
     try:
         # Without a selection, which would take a job, and so it is with the history.
-        found = spark.sql(f"DESCRIBE DETAIL {table.sql}").collect()[0]
+        with tried():
+            found = spark.sql(f"DESCRIBE DETAIL {table.sql}").collect()[0]
     except ParseException:
         raise _no_delta() from None
     except AnalysisException as error:
@@ -226,9 +228,7 @@ def read(spark: SparkSession, table: Table, version: int) -> DataFrame:
     from pyspark.errors import AnalysisException
 
     try:
-        df = spark.sql(f"SELECT * FROM {table.sql} VERSION AS OF {int(version)}")
-        df.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
-        return df
+        return analysed(spark.sql(f"SELECT * FROM {table.sql} VERSION AS OF {int(version)}"))
     except AnalysisException as error:
         raise TableError(f"version {version} of {table.text!r} can't be read ({condition(error)})") from None
 
@@ -348,24 +348,6 @@ def merge(
     finally:
         for name in settings:
             spark.conf.unset(name)
-
-
-def condition(error: BaseException) -> str:
-    """The name of a Spark or Delta error, such as `DELTA_CANNOT_CREATE_LOG_PATH`, without its text.
-
-    The texts may quote rows of the data, so none of ours repeats them.
-    """
-    for getter in ("getCondition", "getErrorClass"):  # the second until Spark 3.5
-        if hasattr(error, getter):
-            if name := getattr(error, getter)():
-                return str(name)
-            break
-    if "Traceback (most recent call last)" in str(error):  # of Python on an executor, with a text of the user's
-        return "PythonException"
-    if found := re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error)):
-        return found[1]
-    java = re.search(r"\b(?:\w+\.)+(\w+(?:Exception|Error))\b", str(error))
-    return java[1] if java else type(error).__name__
 
 
 def write_error(table: Table, error: BaseException) -> TableError:

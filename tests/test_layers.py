@@ -51,6 +51,7 @@ SAME_LAYER = {
         "refusals",
         "control",
         "progress",
+        "analysis",
     }
     | {"auth", "service", "store", "registry", "registry_files", "artifacts", "blobs", "plugin", "files"},
     2: {"ledger", "udf", "frame", "rejects", "history", "request", "job"},

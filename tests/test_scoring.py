@@ -19,7 +19,8 @@ from deltalake import DeltaTable, write_deltalake
 from models import TRAINING, make_total, register, register_sum
 
 import aml_spark
-from aml_spark import frame
+from aml_spark import frame, table
+from aml_spark.table import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -246,11 +247,26 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
 
 
 @pytest.mark.every_kind
+@pytest.mark.oldest
 def test_a_wrong_condition_is_refused_before_a_job(spark: SparkSession) -> None:
     df = spark.range(3)
     df.schema  # noqa: B018  # on Connect what is known already is handed on
-    with pytest.raises(aml_spark.SchemaError, match="isn't a condition on the columns of 'source'"):
-        frame.selected(df, "no_column > 1", "source")
+    with pytest.raises(aml_spark.SchemaError, match=r"of 'source' \(UNRESOLVED.*\); they are 'id'") as said:
+        frame.selected(df, "ids > 1", "source")
+    assert said.value.hint == "did you mean 'id'?"
+    for other in ("no_column > 1", "id >", "id"):
+        with pytest.raises(aml_spark.SchemaError, match="isn't a condition on the columns") as said:
+            frame.selected(df, other, "source")
+        assert said.value.hint is None
+
+
+def test_a_table_that_is_not_there_is_looked_up_quietly(
+    spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spark.sql("SELECT 1").collect()
+    capfd.readouterr()
+    assert [table.detail(spark, Table.of(name)) for name in ("no_such_table", str(tmp_path / "nothing"))] == [None] * 2
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.every_kind

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from aml_spark import progress, table
+from aml_spark.analysis import condition
 from aml_spark.errors import AmlSparkError, ArgumentError, SchemaError, TableError, did_you_mean, listed
 from aml_spark.model import PinnedModel, pin
 from aml_spark.monitoring.comparison import Comparison, Predictions, compared
@@ -265,6 +266,6 @@ def _translated() -> Iterator[None]:
         if not type(error).__module__.startswith(("pyspark", "py4j")):
             raise
         raise TableError(
-            f"the tables can't be compared: {table.condition(error)}",
+            f"the tables can't be compared: {condition(error)}",
             hint="see Spark's own error: df.agg(…) over the same tables, or the driver's log",
         ) from None

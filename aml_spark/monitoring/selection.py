@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_spark import frame, table
-from aml_spark.analysis import tried
+from aml_spark.analysis import analysed, condition, tried
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError
 from aml_spark.monitoring.quality.rows import check_time_column
@@ -197,13 +197,11 @@ def _view(spark: SparkSession, of: Table) -> DataFrame | None:
 
     try:
         with tried():
-            df = spark.table(of.sql)
-            df.schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
-        return df
+            return analysed(spark.table(of.sql))
     except AnalysisException as error:
-        if table.condition(error).startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")):
+        if condition(error).startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")):
             return None
-        raise TableNotFoundError(f"{of.text!r} can't be read ({table.condition(error)})") from None
+        raise TableNotFoundError(f"{of.text!r} can't be read ({condition(error)})") from None
 
 
 def _missing(of: Table) -> TableNotFoundError:

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from aml_spark import table
-from aml_spark.analysis import tried
-from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
+from aml_spark.analysis import analysed, on_columns
+from aml_spark.errors import ArgumentError, SchemaError
 from aml_spark.monitoring.performance.outcome import Task, ordered
 
 if TYPE_CHECKING:
@@ -62,23 +62,15 @@ def column(df: DataFrame, text: str | None, what: str) -> Column:
     Raises:
         SchemaError: it is neither.
     """
-    from pyspark.errors import AnalysisException, ParseException
     from pyspark.sql import functions as F
 
     if text is None:
         return F.lit(None)
     if text in df.columns:
         return F.col(table.quoted(text))
-    try:
-        with tried():
-            found = F.expr(text)
-            df.select(found).schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
-    except (AnalysisException, ParseException) as error:
-        raise SchemaError(
-            f"{what}={text!r} is neither a column nor an SQL expression on the columns ({table.condition(error)}); "
-            f"they are {listed(df.columns)}",
-            hint=did_you_mean(text, df.columns),
-        ) from None
+    with on_columns(df, f"{what}={text!r} is neither a column nor an SQL expression on the columns"):
+        found = F.expr(text)
+        analysed(df.select(found))
     return found
 
 

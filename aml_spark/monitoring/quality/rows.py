@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import frame, table
-from aml_spark.analysis import tried
+from aml_spark.analysis import analysed, condition, on_columns
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.monitoring.profiles.fields import places_of
 from aml_spark.monitoring.quality.casts import misfit
@@ -186,19 +186,12 @@ def _expected(expectations: Mapping[str, str] | None) -> Mapping[str, str]:
 
 
 def _condition(df: DataFrame, name: str, text: str) -> Column:
-    from pyspark.errors import AnalysisException, ParseException
     from pyspark.sql import functions as F
 
-    try:
-        with tried():
-            condition = F.expr(text)
-            df.where(text).select(condition).schema  # noqa: B018  # on Connect a plan is analysed when its schema is asked for
-    except (AnalysisException, ParseException) as error:
-        raise SchemaError(
-            f"the expectation {name!r} is {text!r}, which isn't a condition on a row's columns "
-            f"({table.condition(error)}); they are {listed(df.columns)}"
-        ) from None
-    return condition
+    with on_columns(df, f"the expectation {name!r} is {text!r}, which isn't a condition on a row's columns"):
+        holds = F.expr(text)
+        analysed(df.where(text).select(holds))
+    return holds
 
 
 def _types(
@@ -253,7 +246,7 @@ def _counted(df: DataFrame, asked: _Asked) -> tuple[list[dict[str, Any]], dict[s
         expectations = [one for one in asked.conditions if one[0] == "failed"]
         if not expectations or not _is_of_rows(error):
             raise
-        _logger.info("an expectation can't be told (%s); each is tried by itself", table.condition(error))
+        _logger.info("an expectation can't be told (%s); each is tried by itself", condition(error))
     rest = {one: condition for one, condition in asked.conditions.items() if one not in expectations}
     parts = _collected(df, _Asked(conditions=rest, time=asked.time, slices=asked.slices))
     broken = {}
@@ -264,7 +257,7 @@ def _counted(df: DataFrame, asked: _Asked) -> tuple[list[dict[str, Any]], dict[s
         except Exception as error:  # as above
             if not _is_of_rows(error):
                 raise
-            broken[one[1]] = table.condition(error)
+            broken[one[1]] = condition(error)
         else:
             for part in parts:
                 # Rows that aren't the same each time may have been of other slices then.
@@ -274,7 +267,7 @@ def _counted(df: DataFrame, asked: _Asked) -> tuple[list[dict[str, Any]], dict[s
 
 def _is_of_rows(error: Exception) -> bool:
     """Whether an error comes of what is computed from rows, not of a lost executor, or a file that can't be read."""
-    name = table.condition(error)
+    name = condition(error)
     return name == "PythonException" or (name.isupper() and not name.startswith(_TROUBLE))
 
 
