@@ -79,6 +79,7 @@ def spark(daemons: None, kind: str, tmp_path_factory: pytest.TempPathFactory) ->
     if kind != "local":
         events = str(tmp_path_factory.mktemp("events"))
         conf |= {"spark.eventLog.enabled": "true", "spark.eventLog.compress": "false", "spark.eventLog.dir": events}
+        conf["spark.sql.adaptive.enabled"] = "true"  # as users have it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", warm_daemon.PLACE)
         if kind == "connect":

@@ -35,6 +35,7 @@ FOR_FEW_ROWS = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.adaptive.enabled": "false",  # to plan each stage anew takes a twelfth of Java's time
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",  # VACUUM lists a folder in so many tasks
     # Of each commit Delta moves four files into place, and each move of a file with a checksum starts four processes.

@@ -34,7 +34,11 @@ def _blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def compiled(spark: SparkSession) -> None:
     """Unlike few rows, the 336,776 flights are worth more tasks, and the time to compile code for them."""
-    compiled = {"spark.sql.codegen.factoryMode": "FALLBACK", "spark.sql.shuffle.partitions": "2"}
+    compiled = {
+        "spark.sql.adaptive.enabled": "true",
+        "spark.sql.codegen.factoryMode": "FALLBACK",
+        "spark.sql.shuffle.partitions": "2",
+    }
     for name, value in {**compiled, **processes.FOR_ALL_ROWS}.items():
         spark.conf.set(name, value)
 
