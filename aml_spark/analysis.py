@@ -22,12 +22,13 @@ def analysed(df: DataFrame) -> DataFrame:
 
 
 @contextlib.contextmanager
-def on_columns(df: DataFrame, refused: str) -> Iterator[None]:
+def on_columns(df: DataFrame, refused: str, *, name: str = "") -> Iterator[None]:
     """Try SQL on the columns of a DataFrame.
 
     Args:
         df: the DataFrame.
         refused: what to say where Spark refuses it.
+        name: the SQL, where it may as well have been meant as a column's name.
 
     Raises:
         SchemaError: it does; with the columns that there are, and the one that may be meant.
@@ -39,7 +40,8 @@ def on_columns(df: DataFrame, refused: str) -> Iterator[None]:
             yield
     except (AnalysisException, ParseException) as error:
         raise SchemaError(
-            f"{refused} ({condition(error)}); they are {listed(df.columns)}", hint=_meant(error, df.columns)
+            f"{refused} ({condition(error)}); they are {listed(df.columns)}",
+            hint=_meant(error, df.columns) or did_you_mean(name, df.columns),
         ) from None
 
 

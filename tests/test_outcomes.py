@@ -312,6 +312,8 @@ def test_texts_of_too_few_classes_are_a_reason(
     ("options", "told"),
     [
         ({"label": "delai"}, "label='delai' is neither a column nor an SQL expression"),
+        ({"label": "the place"}, "did you mean 'the.place'?"),
+        ({"label": "1 + delai"}, "did you mean 'delay'?"),
         ({"prediction": "p >"}, "prediction='p >' is neither a column"),
         ({"by": "nowhere"}, "by names 'nowhere', which isn't there"),
         ({"prediction": "struct(p)"}, "the prediction has the type struct<p:double>; expected a boolean, a text"),

@@ -68,7 +68,7 @@ def column(df: DataFrame, text: str | None, what: str) -> Column:
         return F.lit(None)
     if text in df.columns:
         return F.col(table.quoted(text))
-    with on_columns(df, f"{what}={text!r} is neither a column nor an SQL expression on the columns"):
+    with on_columns(df, f"{what}={text!r} is neither a column nor an SQL expression on the columns", name=text):
         found = F.expr(text)
         analysed(df.select(found))
     return found
