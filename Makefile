@@ -38,15 +38,16 @@ ARGUMENTS_cluster = --spark cluster $(call MARKED,every_kind)
 ARGUMENTS_connect = --spark connect $(call MARKED,every_kind|connect)
 SPARK_TESTS := tests-monitoring tests-scoring tests-documents tests-changes tests-connect tests-lake tests-cloud tests-local \
     tests-projects tests-cluster tests-azure
+# For two cores: four leave 2 % of the time unused, and five take as long.
+SIDE_BY_SIDE := --jobs 4
 
 .PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean browser java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
 
-# Four at a time, for two cores: they leave 2 % of the time unused, and five take as long.
 test: .venv/ready java
-	$(MAKE) --no-print-directory --jobs 4 lint types $(SPARK_TESTS) oldest
+	$(MAKE) --no-print-directory $(SIDE_BY_SIDE) lint types $(SPARK_TESTS) oldest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -56,7 +57,7 @@ types: .venv/ready
 	$(BIN)/mypy
 
 tests: .venv/ready java
-	$(MAKE) --no-print-directory --jobs 5 $(SPARK_TESTS)
+	$(MAKE) --no-print-directory $(SIDE_BY_SIDE) $(SPARK_TESTS)
 
 # One process per kind of Spark session: a process can't have a classic and a Connect session both. What runs on local
 # is in nine, longest first, so that no job outlasts the others by much.

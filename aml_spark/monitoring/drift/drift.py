@@ -191,9 +191,8 @@ def _reason(baseline: Column | None, target: Column | None) -> str | None:
         return f"its type changed from {baseline.type} to {target.type}"
     if baseline.kind == "time":
         return "times move on by themselves"
-    one, two = baseline.centroid, target.centroid
-    if one is not None and two is not None and one.count and two.count and one.dimension != two.dimension:
-        return f"its vectors have {one.dimension} numbers in the baseline and {two.dimension} in the target"
+    if baseline.dimension and target.dimension and baseline.dimension != target.dimension:
+        return f"its vectors have {baseline.dimension} numbers in the baseline and {target.dimension} in the target"
     for table, column in (("baseline", baseline), ("target", target)):
         if not column.rows:
             return f"the {table} has no rows"

@@ -100,11 +100,10 @@ def _is_alike(now: Measure, before: Measure | None) -> bool:
 
 def measures(outcome: Outcome) -> dict[str, Measure]:
     """Each metric by its name."""
-    names = list(_CLASSIFIED if outcome.task == "classification" else _REGRESSED)
+    makers = _CLASSIFIED if outcome.task == "classification" else _REGRESSED
     why = why_none(outcome) if not outcome.counted else _why_strange(outcome)
     if why is not None:
-        return dict.fromkeys(names, Measure(value=math.nan, note=why))
-    makers = _CLASSIFIED if outcome.task == "classification" else _REGRESSED
+        return dict.fromkeys(makers, Measure(value=math.nan, note=why))
     return {name: make(outcome) for name, make in makers.items()}
 
 

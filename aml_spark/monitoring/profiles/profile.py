@@ -78,6 +78,11 @@ class Column:
         return self.rows - self.nulls - self.nans
 
     @property
+    def dimension(self) -> int | None:
+        """Numbers in one of the vectors whose mean is known; None where there are none."""
+        return self.centroid.dimension if self.centroid is not None and self.centroid.count else None
+
+    @property
     def missing(self) -> int:
         """Rows without: null or not a number."""
         return self.nulls + self.nans

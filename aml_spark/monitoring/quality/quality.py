@@ -274,15 +274,12 @@ def _schema(
     elif before is None and after is not None:
         yield _metric("added_column", 1.0, thresholds, column=name, note=f"{after.type}; the baseline hasn't got it")
     elif before is not None and after is not None:
-        sizes = [
-            0 if one.centroid is None or not one.centroid.count else one.centroid.dimension for one in (before, after)
-        ]
         if before.type != after.type:
             value = float(before.kind != after.kind or before.kind == "unsupported")
             note = f"{before.type} in the baseline, {after.type} now"
             yield _metric("type_changed", value, thresholds, column=name, note=note)
-        elif all(sizes) and sizes[0] != sizes[1]:
-            note = f"vectors of {sizes[0]} numbers in the baseline, of {sizes[1]} now"
+        elif before.dimension and after.dimension and before.dimension != after.dimension:
+            note = f"vectors of {before.dimension} numbers in the baseline, of {after.dimension} now"
             yield _metric("type_changed", 1.0, thresholds, column=name, note=note)
 
 
