@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 import time
 import traceback
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from urllib3.util import connection
 
 import aml_spark
-from aml_spark import blobs
+from aml_spark import auth, blobs
 from aml_spark.service import Service
 
 if TYPE_CHECKING:
@@ -131,6 +133,29 @@ def test_a_mount_that_takes_no_writes_in_the_middle_gets_the_file(
     monkeypatch.setattr(Path, "open", only_from_the_start)
     monkeypatch.setattr(blobs, "is_fuse_or_uc_volumes_uri", lambda path: path.startswith(mount))
     assert _downloaded(run, "file.bin", dst_path=mount).read_bytes() == content
+
+
+def test_behind_a_proxy_no_file_waits_for_the_acknowledgement_of_its_headers(
+    azureml_workspace: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = azureml_workspace.facts["tracking_uri"].partition("/mlflow/")[2]
+    monkeypatch.setenv("HTTPS_PROXY", azureml_workspace.facts["proxy_url"])
+    monkeypatch.delenv("AZURE_AUTHORITY_HOST")
+    auth.tokens.cache_clear()
+    connect, at_once = connection.create_connection, []
+
+    def watched(*arguments: Any, **options: Any) -> socket.socket:
+        connected = connect(*arguments, **options)
+        at_once.append(bool(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+        return connected
+
+    (tmp_path / "small.txt").write_text("small")
+    uri = f"azureml://westeurope.api.azureml.ms/mlflow/{path}"
+    with aml_spark.configure(workspace=uri, experiment="artifacts", autolog=False), mlflow.start_run():
+        mlflow.log_param("x", 1)  # connects to the workspace
+        monkeypatch.setattr(connection, "create_connection", watched)
+        mlflow.log_artifact(str(tmp_path / "small.txt"))
+    assert at_once == [True]
 
 
 def test_an_empty_file_replaces_what_was_there(run: Any, tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ class Proxy(socketserver.ThreadingTCPServer):
 
 
 class _Tunnel(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True  # as in the server, in both directions
     server: Proxy
 
     def handle(self) -> None:
@@ -230,6 +231,7 @@ class _Tunnel(socketserver.StreamRequestHandler):
         elsewhere = host.endswith(_BLOBS) and host not in self.server.own
         target = self.server.blobs if elsewhere else self.server.target
         with socket.create_connection(("127.0.0.1", target)) as upstream:
+            upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             self._pass_on(upstream)
 
