@@ -61,8 +61,8 @@ SAME_LAYER = {
 WORKER_USERS = {"environment", "forms", "monitoring", "signature", "udf"}
 MOST_LINES = 400
 # In `monitoring` what is said of tables follows from values alone, so it can be tested without Spark.
-MATHS = [FOLDER / "monitoring" / f"{name}.py" for name in ("metric", "profiles/frequencies", "profiles/histogram")]
-MATHS += [FOLDER / "monitoring" / f"{name}.py" for name in ("profiles/profile", "quality/outside", "quality/quality")]
+MATHS = [FOLDER / "monitoring" / f"{name}.py" for name in ("figures", "metric", "quality/outside", "quality/quality")]
+MATHS += [FOLDER / "monitoring" / "profiles" / f"{name}.py" for name in ("frequencies", "histogram", "profile")]
 MATHS += [FOLDER / "monitoring" / "drift" / f"{name}.py" for name in ("bins", "distances", "drift")]
 MATHS += [
     FOLDER / "monitoring" / "performance" / f"{name}.py"

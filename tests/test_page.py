@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from reports import column, metric, outcome, profile, regression, report
 
+from aml_spark.monitoring import figures
 from aml_spark.monitoring.metric import Metric, Thresholds
 from aml_spark.monitoring.performance import performance
 from aml_spark.monitoring.report.report import Report, findings
@@ -153,7 +154,7 @@ def test_columns_are_sorted_filtered_and_opened(driver: Any, tmp_path: Path) -> 
     assert texts(driver, ".opener") == list(of.columns)
     fill(driver, "#columns select", "hellinger_distance", "change")
     shown = [one.value for one in of.metrics_found if one.metric == "hellinger_distance"]
-    assert texts(driver, ".columns > tbody > tr > td:nth-child(5)") == [findings.number(value) for value in shown]
+    assert texts(driver, ".columns > tbody > tr > td:nth-child(5)") == [figures.number(value) for value in shown]
     fill(driver, "#columns input[type=search]", "FEATURE_1")
     assert texts(driver, ".opener") == ["feature_1", "feature_10", "feature_11"]
     assert texts(driver, "#columns [role=status]") == ["3 of 13 columns"]
@@ -162,14 +163,14 @@ def test_columns_are_sorted_filtered_and_opened(driver: Any, tmp_path: Path) -> 
     assert sorted(texts(driver, ".opener")) == sorted(worst)
     click(driver, ".findings a", worst[-1])
     assert driver.execute_script("return document.activeElement.textContent") == worst[-1]
-    figures = texts(driver, ".detail figure + div tbody tr")
+    lines = texts(driver, ".detail figure + div tbody tr")
     both = [profile.columns[worst[-1]] for profile in (of.baseline, of.target)]
     for label, values in {
         "mean": [one.mean for one in both],
         "median": [one.histogram.quantile(0.5) for one in both],
         "greatest": [one.max for one in both],
     }.items():
-        assert "\t".join([label, *map(findings.number, values)]) in figures
+        assert "\t".join([label, *map(figures.number, values)]) in lines
     assert browser.said(driver) == []
 
 
@@ -185,10 +186,10 @@ def test_histograms_and_heat_map_hold_the_reports_numbers(driver: Any, tmp_path:
     assert sorted(labels) == ["B6", "DL", "HA", "UA"]
     for label, text in zip(labels, told, strict=True):
         shares = [one.counts.get(label, 0) / 400 for one in counts if one is not None]
-        assert text == " → ".join(map(findings.percent, shares))
+        assert text == " → ".join(map(figures.percent, shares))
     values = {one.column: one for one in of.metrics_found if one.window == "2026-01-01T00:00:00" and one.column}
     shown = [row[:2] for row in cells(driver, ".heat tbody tr")]
-    assert shown == [[name, ("▲" if one.breached else "") + findings.number(one.value)] for name, one in values.items()]
+    assert shown == [[name, ("▲" if one.breached else "") + figures.number(one.value)] for name, one in values.items()]
 
 
 def test_performance_shows_confusion_and_follows_the_choice(driver: Any, tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_performance_shows_confusion_and_follows_the_choice(driver: Any, tmp_pat
     metrics = performance.measured(errors, Thresholds(None, performance.THRESHOLDS))
     opened(driver, report({}, metrics, outcomes=(errors,), baseline_outcome=regression(2)), tmp_path)
     medians = [one.residuals.quantile(0.5) for one in (regression(2), errors)]
-    assert "\t".join(["median", *map(findings.number, medians)]) in texts(driver, "#performance tr")
+    assert "\t".join(["median", *map(figures.number, medians)]) in texts(driver, "#performance tr")
     assert browser.printed(driver).startswith(b"%PDF")
 
 

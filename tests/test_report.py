@@ -17,6 +17,7 @@ from reports import MADE_AT, column, metric, outcome, profile, report
 
 import aml_spark
 from aml_spark.errors import AmlSparkError, ArgumentError, BreachError, TargetError
+from aml_spark.monitoring import figures
 from aml_spark.monitoring.metric import Metric, in_time
 from aml_spark.monitoring.profiles.histogram import Histogram
 from aml_spark.monitoring.profiles.profile import Profile
@@ -212,7 +213,7 @@ def test_the_verdict_is_one_sentence(metrics: list[Metric], words: str) -> None:
     ],
 )
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
-    assert findings.number(value) == text
+    assert figures.number(value) == text
 
 
 def test_a_value_is_told_from_its_threshold() -> None:

@@ -62,6 +62,11 @@ class Metric:
     unheld: str | None = None
 
 
+def is_rate(metric: str) -> bool:
+    """Whether a metric is a share of rows, which is read in percent."""
+    return metric.endswith("_rate") or metric.startswith("expectation:")
+
+
 def in_time(window: str) -> tuple[bool, str, timedelta]:
     """The order of windows; that of rows without a time comes last."""
     try:
@@ -139,8 +144,8 @@ class Thresholds:
         if math.isnan(number):
             told = repr(value) if len(repr(value)) < _LONGEST else f"of {len(repr(value))} characters"
             raise ArgumentError(f"the threshold of {metric!r} is {told}; expected a number, or None for none")
-        is_share = metric in _SHARES or metric.endswith("_rate") or metric.startswith(("expected_", "expectation:"))
-        if is_share and metric != "expected_calibration_error" and not 0 <= number <= 1:
+        expected = metric.removeprefix("expected_")
+        if (is_rate(metric) or metric in _SHARES or expected in _SHARES) and not 0 <= number <= 1:
             raise ArgumentError(
                 f"the threshold of {metric!r} is {value!r}; expected a number from 0 to 1, or None for none",
                 hint=f"{number:g} % is {number / 100:g}" if 1 < number <= 100 else None,

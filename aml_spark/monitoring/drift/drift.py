@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aml_spark.monitoring.drift import bins, distances
+from aml_spark.monitoring.figures import number
 from aml_spark.monitoring.metric import Metric, Thresholds
 from aml_spark.monitoring.profiles.frequencies import Frequencies
 from aml_spark.monitoring.profiles.profile import Column, Profile
@@ -359,13 +360,13 @@ def _held(column: str, one: _Found, thresholds: Thresholds, beside: Sequence[_Fo
             effect = next(found for found in beside if found.metric == _EFFECT[one.metric])
             least = thresholds.of(effect.metric, column)
             breached = corrected < threshold and (least is None or effect.value >= least)
-            note = _joined(note, f"{corrected:.3g} when corrected for all comparisons")
+            note = _joined(note, f"{number(corrected)} when corrected for all comparisons")
             if corrected < threshold and not breached:
-                note = _joined(note, f"but the effect is small: {effect.metric} is {effect.value:.3g}")
+                note = _joined(note, f"but the effect is small: {effect.metric} is {number(effect.value)}")
         else:
             breached = one.value > max(threshold, one.chance)
             if one.chance > threshold:
-                note = _joined(note, f"so few rows make up to {one.chance:.3g} by chance")
+                note = _joined(note, f"so few rows make up to {number(one.chance)} by chance")
     return Metric(
         signal="drift",
         metric=one.metric,

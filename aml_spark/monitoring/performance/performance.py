@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from aml_spark.monitoring.figures import number
 from aml_spark.monitoring.metric import Metric, Thresholds
 from aml_spark.monitoring.performance.curves import average_precision, roc_auc
 from aml_spark.monitoring.performance.measure import Measure, share, share_error
@@ -124,7 +125,8 @@ def _threshold(name: str, now: Measure, before: Measure | None, given: float | N
     threshold = before.value - margin if name in HIGHER_IS_BETTER else before.value + margin
     if math.isnan(now.value):
         return threshold, None
-    return threshold, f"the baseline's is {before.value:.6g}, and {margin:.3g} are allowed for chance and small changes"
+    allowed = f"{number(margin)} are allowed for chance and small changes"
+    return threshold, f"the baseline's is {number(before.value, 6)}, and {allowed}"
 
 
 def why_none(outcome: Outcome) -> str:

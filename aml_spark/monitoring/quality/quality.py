@@ -10,6 +10,7 @@ from statistics import median
 
 from aml_spark.errors import listed
 from aml_spark.monitoring.drift.drift import FALSE_ALARMS
+from aml_spark.monitoring.figures import percent
 from aml_spark.monitoring.metric import Metric, Thresholds, in_time
 from aml_spark.monitoring.profiles.profile import Column, Profile
 from aml_spark.monitoring.quality.outside import counted, known
@@ -246,7 +247,7 @@ def _null_rate(before: Column | None, after: Column, thresholds: Thresholds, com
     derived = None
     if before is not None and before.rows:
         derived = limit(before.missing, before.rows, after.rows, comparisons)
-        notes.append(f"{_percent(before.missing / before.rows)} in the baseline")
+        notes.append(f"{percent(before.missing / before.rows)} in the baseline")
     elif before is not None:
         notes.append("the baseline has no rows")
     value = _rate(after.missing, after.rows)
@@ -330,7 +331,3 @@ def _new_categories(values: Mapping[str, int] | None, after: Column, thresholds:
 
 def _rate(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

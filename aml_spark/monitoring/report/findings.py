@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
-from aml_spark.monitoring.metric import Metric
+from aml_spark.monitoring.figures import moment, number, percent
+from aml_spark.monitoring.metric import Metric, is_rate
 from aml_spark.monitoring.performance.performance import HIGHER_IS_BETTER, foreign
 from aml_spark.monitoring.profiles.frequencies import Frequencies
 
@@ -215,47 +214,8 @@ def comparison(metric: Metric) -> str:
 
 def shown(metric: Metric, value: float, digits: int = 3) -> str:
     """A number of a metric as a person reads it; rates and changes in percent."""
-    return percent(value, digits) if is_share(metric.metric) else number(value, digits)
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share of rows."""
-    return metric.endswith("_rate") or metric == "row_count_change" or metric.startswith("expectation:")
-
-
-def number(value: float, digits: int = 3) -> str:
-    """So many digits of a number that count, or all before its point."""
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1e7 or size < 1e-4:
-        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    else:
-        decimals = max(0, digits - 1 - math.floor(math.log10(size)))
-        # Halves go away from zero, as on the page: JavaScript rounds so.
-        text = f"{Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP):,f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.replace("-", "−")
-
-
-def percent(value: float, digits: int = 3) -> str:
-    """A share in percent."""
-    text = number(value * 100, digits)
-    return text if text == "–" else f"{text} %"
-
-
-def moment(seconds: float, type_name: str) -> str:
-    """Seconds since 1970 as a date, or as a time in UTC."""
-    try:
-        then = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
-    except (OverflowError, ValueError):  # beyond the year 9999, or not a number
-        return number(seconds)
-    return f"{then:%Y-%m-%d}" if type_name == "date" else f"{then:%Y-%m-%d %H:%M}"
+    in_percent = is_rate(metric.metric) or metric.metric == "row_count_change"
+    return percent(value, digits) if in_percent else number(value, digits)
 
 
 def excess(metric: Metric) -> float:
