@@ -208,6 +208,19 @@ def test_performance_shows_confusion_and_follows_the_choice(driver: Any, tmp_pat
     assert browser.printed(driver).startswith(b"%PDF")
 
 
+def test_what_classes_without_probabilities_cant_tell_takes_one_line(driver: Any, tmp_path: Path) -> None:
+    bare = [replace(outcome(1), scores=(), calibration=None, losses={}, slice=name) for name in (None, "AA", "UA")]
+    metrics = [metric for one in bare for metric in performance.measured(one, Thresholds(None, performance.THRESHOLDS))]
+    opened(driver, report({}, metrics, outcomes=bare, by="carrier"), tmp_path)
+    told = ["accuracy", "precision", "recall", "F1"]
+    assert texts(driver, "[aria-label=Performance] tbody th") == told
+    assert texts(driver, "[aria-label=carrier] thead th") == ["carrier", *told]
+    left_out = "ROC AUC, PR AUC, log loss, Brier score, calibration error"
+    assert f"Not measured: {left_out} (classes are predicted, without probabilities)." in texts(
+        driver, "#performance p"
+    )
+
+
 def test_names_and_values_are_only_ever_text(driver: Any, tmp_path: Path) -> None:
     values = np.array(HOSTILE[:-3] * 20)
     metrics = [

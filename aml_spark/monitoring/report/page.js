@@ -502,9 +502,10 @@ function time() {
   return section("time", "Over time", tools, grid, line);
 }
 
-/* A table of metrics by slice or window. */
+const matters = (i) => M.value[i] !== null || M.threshold[i] !== null;
+/* A table of metrics by slice or window; without those that can't be told of any. */
 function matrix(list, places, label, key) {
-  const columns = [...new Set(list.map(metricOf))];
+  const columns = [...new Set(list.filter(matters).map(metricOf))];
   const found = grouped(list, key);
   const table = h("table", { class: "compact" });
   const body = h("tbody", {});
@@ -525,7 +526,9 @@ function performance() {
   const at = new Map(list.map((i) => [metricOf(i), i]));
   const seen = list.filter((i) => !metricOf(i).startsWith("expected_") || metricOf(i) === "expected_calibration_error");
   const estimated = new Set(list.filter((i) => !seen.includes(i)));
-  const bases = [...new Set([...seen.map(metricOf), ...[...estimated].map((i) => metricOf(i).replace("expected_", ""))])];
+  const known = [...new Set([...seen.map(metricOf), ...[...estimated].map((i) => metricOf(i).replace("expected_", ""))])];
+  const bases = known.filter((base) => (before?.values[base] ?? null) !== null || [at.get(base), at.get(`expected_${base}`)].some((i) => i !== undefined && matters(i)));
+  const untold = grouped(known.filter((base) => !bases.includes(base)), (base) => noteOf(at.get(base) ?? at.get(`expected_${base}`)));
   const wide = [before && "baseline", estimated.size && "expected"].filter(Boolean);
   const table = h("table", { class: "compact" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), ["target", ...wide, "threshold"].map((text) => h("th", { scope: "col", class: "number" }, text)), h("th", { scope: "col" }, "Note"))),
@@ -558,7 +561,8 @@ function performance() {
   const tools = outcomes.length > 1 && choice("Pictures of", outcomes.map((one, place) => [place, label(one)]), (place) => { chosen = Number(place); draw(); }, 0);
   const bySlice = matrix(inSlices.filter((i) => signalOf(i) === "performance"), data.slices.map(([name]) => name), data.by || "Slice", (i) => M.slice[i]);
   const byWindow = matrix(inWindows.filter((i) => signalOf(i) === "performance"), data.windows.map(day), "Window", (i) => M.window[i]);
-  return section("performance", "Performance", tools, bases.length ? scroll("Performance", table) : null, outcomes.length ? pictures : null,
+  return section("performance", "Performance", tools, bases.length ? scroll("Performance", table) : null,
+    ...[...untold].map(([why, names]) => h("p", { class: "muted small" }, `Not measured: ${names.map(brief).join(", ")}${why ? ` (${why})` : ""}.`)), outcomes.length ? pictures : null,
     found && found.left_out ? h("p", { class: "muted small" }, `${plural(found.left_out, "slice")} or windows more aren’t drawn.`) : null,
     bySlice && h("div", { class: "block" }, h("h3", {}, `By ${data.by || "slice"}`), bySlice), byWindow && h("div", { class: "block" }, h("h3", {}, "By window"), byWindow));
 }
