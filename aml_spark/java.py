@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -36,7 +37,7 @@ def delta_package() -> str:
 
 def lake_package() -> str:
     """Maven coordinates of Hadoop's driver for data lakes, in the version that goes with the installed pyspark."""
-    folder = _spark_home() / "jars"
+    folder = _jars()
     found = [file.stem.removeprefix("hadoop-client-api-") for file in folder.glob("hadoop-client-api-*.jar")]
     if not found:
         raise SessionError(
@@ -46,12 +47,24 @@ def lake_package() -> str:
     return f"org.apache.hadoop:hadoop-azure:{found[0]}"
 
 
-def _spark_home() -> Path:
-    try:
-        import pyspark
-    except ImportError:
-        raise SessionError("pyspark isn't installed", hint="pip install 'aml-spark[spark]'") from None
-    return Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
+def spark_home() -> Path | None:
+    """Spark's folder: the one that SPARK_HOME names, or else the installed pyspark's; None where there is neither."""
+    if named := os.environ.get("SPARK_HOME"):
+        return Path(named)
+    pyspark = importlib.util.find_spec("pyspark")
+    return Path(pyspark.origin).parent if pyspark is not None and pyspark.origin else None
+
+
+def defaults_file() -> Path:
+    """The file of settings that Spark reads by itself, where it is there."""
+    return Path(os.environ.get("SPARK_CONF_DIR") or Path(spark_home() or "", "conf"), "spark-defaults.conf")
+
+
+def _jars() -> Path:
+    home = spark_home()
+    if home is None:
+        raise SessionError("pyspark isn't installed", hint="pip install 'aml-spark[spark]'")
+    return home / "jars"
 
 
 def delta_version() -> str | None:
@@ -74,10 +87,9 @@ def decides_jars() -> bool:
     """Whether the next session starts Java, and nothing outside this process tells of jars for it."""
     from pyspark import SparkContext
 
-    defaults = Path(os.environ.get("SPARK_CONF_DIR") or _spark_home() / "conf", "spark-defaults.conf")
     told = [os.environ.get(name, "") for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_SUBMIT_OPTS")]
     with contextlib.suppress(FileNotFoundError):
-        told.append(defaults.read_text(errors="replace"))
+        told.append(defaults_file().read_text(errors="replace"))
     return SparkContext._gateway is None and not any(_OF_JARS.search(words) for words in told)
 
 
@@ -118,7 +130,7 @@ def fetched(packages: str) -> list[str]:
         return []
     if not all(place.exists() for place in places):
         return []
-    own = {_artifact(file.name) for file in (_spark_home() / "jars").glob("*.jar")}
+    own = {_artifact(file.name) for file in _jars().glob("*.jar")}
     return [jar for jar, place in zip(jars, places, strict=True) if _artifact(place.name.partition("_")[2]) not in own]
 
 

@@ -98,7 +98,7 @@ def _let_go(leash: int, settings: Path | None) -> None:
 
 def _path() -> str:
     """Folders of programs: this Python's first, and the spark-submit that it has last."""
-    own = [str(home / "bin")] if (home := spark_submit.home_of_pyspark()) else []
+    own = [str(home / "bin")] if (home := java.spark_home()) else []
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), *own])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aml_spark.java import defaults_file
 from aml_spark.project.masking import masked_settings
 from aml_spark.project.source import Project
 
@@ -61,12 +61,6 @@ def secret_settings(project: Project, config: Mapping[str, Any]) -> Path | None:
     return Path(path)
 
 
-def home_of_pyspark() -> Path | None:
-    """Folder of the Spark that this Python has; None where it has none."""
-    pyspark = importlib.util.find_spec("pyspark")
-    return Path(pyspark.origin).parent if pyspark is not None and pyspark.origin else None
-
-
 def _conf(config: Mapping[str, Any]) -> dict[str, str]:
     given = config.get("conf", {}).items()
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given}
@@ -81,8 +75,7 @@ def _properties_file(project: Project) -> Path:
             named = value if equals else following
     if named:
         return project.folder / named
-    home = os.environ.get("SPARK_HOME") or home_of_pyspark() or ""
-    return Path(os.environ.get("SPARK_CONF_DIR") or Path(home, "conf"), "spark-defaults.conf")
+    return defaults_file()
 
 
 def _escaped(text: str) -> str:
