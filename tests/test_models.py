@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 import zipfile
 import zipimport
@@ -105,3 +106,28 @@ def test_archives_on_the_path_are_not_read_again_before_each_task(
     import second_of_archive  # type: ignore[import-not-found]
 
     assert (first_of_archive.value, second_of_archive.value) == (1, 2)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux can be told to acknowledge at once")
+def test_what_came_over_a_connection_is_acknowledged_when_more_is_asked_for() -> None:
+    def is_set(option: int) -> bool:
+        return bool(worker.getsockopt(socket.IPPROTO_TCP, option))
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as spark,
+        server.accept()[0] as worker,
+        socket.socketpair()[0],  # another kind, as where Spark uses no TCP
+    ):
+        batches = upkeep.at_once(iter(["first", "second", "third"]))
+        assert next(batches) == "first"
+        assert is_set(socket.TCP_NODELAY)
+        for _ in range(3):  # a conversation, in which the kernel puts acknowledgements off
+            spark.sendall(b"batch")
+            worker.recv(5)
+            worker.sendall(b"prediction")
+        assert not is_set(socket.TCP_QUICKACK)
+        assert next(batches) == "second"
+        assert is_set(socket.TCP_QUICKACK)
+        worker.close()
+        assert list(batches) == ["third"]

@@ -32,7 +32,7 @@ def predict(batches: Iterator[Any], folder: str, spec: Mapping[str, Any]) -> Ite
             `model_config`, `extra_env`, `show_message`, `on_error`, `environment`, `form`.
     """
     try:
-        yield from _predict(batches, folder, spec)
+        yield from _predict(upkeep.at_once(batches), folder, spec)
     except PredictionError as error:
         raise PredictionError(f"the model {spec['label']!r} {error}") from None
     finally:

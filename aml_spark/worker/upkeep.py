@@ -1,9 +1,15 @@
-"""What Spark does in a Python worker between two tasks, kept cheap: both take half a second where much is loaded."""
+"""What Spark does in a Python worker between two tasks and at the end of one, kept cheap."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable
+import pathlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def settle() -> None:
@@ -39,3 +45,44 @@ def forgetting() -> Callable[[], None]:
 
 
 forget_archives = forgetting()
+
+
+def at_once(batches: Iterator[T]) -> Iterator[T]:
+    """The batches of a task without the 40 ms for which the last bytes of one, and of the task, may be held back.
+
+    Spark's end of the connection keeps what doesn't fill a packet until all before it is acknowledged (Nagle's
+    algorithm), and this end puts that off in the hope of an answer that goes along. So what came is acknowledged when
+    more is asked for, and what goes out isn't kept. Only Linux can be told to; elsewhere nothing changes.
+    """
+    connections = list(_connections())
+    for number in connections:
+        _set(number, "TCP_NODELAY")
+        _set(number, "TCP_QUICKACK")
+    for batch in batches:
+        yield batch
+        for number in connections:
+            _set(number, "TCP_QUICKACK")
+
+
+def _connections() -> Iterator[int]:
+    """Descriptors of this process's TCP connections within the machine, of which one is Spark's."""
+    for entry in pathlib.Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(OSError), _opened(int(entry.name)) as found:  # another kind of file, or not connected
+            is_tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
+            if is_tcp and found.getpeername()[0] in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+                yield int(entry.name)
+
+
+def _set(number: int, option: str) -> None:
+    with contextlib.suppress(OSError), _opened(number) as connection:  # it was closed meanwhile
+        connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), 1)
+
+
+@contextlib.contextmanager
+def _opened(number: int) -> Iterator[socket.socket]:
+    """A descriptor as a socket, which stays open."""
+    found = socket.socket(fileno=number)
+    try:
+        yield found
+    finally:
+        found.detach()

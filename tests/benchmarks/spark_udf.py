@@ -1,6 +1,7 @@
 """How fast registered models score as UDFs, beside `mlflow.pyfunc.spark_udf`; the answers are compared first.
 
-    python tests/benchmarks/spark_udf.py [--only linear …] [--master local[2] …] [--pairs 3] [--scale 1] [--json FILE]
+    python tests/benchmarks/spark_udf.py [--only linear …] [--master local[2] …] [--pairs 3] [--scale 1] [--packages]
+        [--json FILE]
 
 Both run in turn in one process, each query into Spark's noop sink. Machines drift, ratios of a pair less. Beside them
 stand reading the table alone, a UDF that takes its columns and gives zeros, and `predict` in one process for each core.
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 import mlflow
 import numpy as np
 import pandas as pd
+from delta import configure_spark_with_delta_pip
 from mlflow.models import infer_signature
 from pyspark.sql import DataFrame, SparkSession, functions as F
 from sklearn.compose import make_column_transformer
@@ -35,6 +37,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import aml_spark
+from aml_spark import session
 
 MASTERS = ("local[2]", "local-cluster[2,1,2048]")
 RATES = ("scan", "zeros", "predict", "mlflow", "ours")
@@ -106,6 +109,9 @@ def main() -> None:
     parser.add_argument("--master", nargs="*", default=MASTERS)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1, help="of the rows and queries")
+    parser.add_argument(
+        "--packages", action="store_true", help="sessions with Delta as a package, as its documentation has"
+    )
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -116,7 +122,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for master in asked.master:
-            spark = aml_spark.get_spark("benchmark", master=master)
+            spark = _with_packages(master) if asked.packages else aml_spark.get_spark("benchmark", master=master)
             workspace = Path(folder, "mlworkspace")
             with aml_spark.configure(spark, workspace=workspace, experiment="benchmark", autolog=False):
                 print(f"\n{master}, {asked.pairs} pairs; rows a second, in thousands\n")
@@ -131,6 +137,14 @@ def main() -> None:
             spark.stop()
     if asked.json:
         asked.json.write_text(json.dumps({**told, "results": results}, indent=1))
+
+
+def _with_packages(master: str) -> SparkSession:
+    """A session as Delta's documentation makes it, whose jars Spark puts on Python's path."""
+    builder = SparkSession.builder.master(master).appName("benchmark")
+    for name, value in {**session.DELTA_CONF, **session.LOCAL_CONF}.items():
+        builder = builder.config(name, value)
+    return configure_spark_with_delta_pip(builder).getOrCreate()
 
 
 def measured(spark: SparkSession, one: Workload, folder: Path, pairs: int, scale: float) -> dict[str, Any]:
