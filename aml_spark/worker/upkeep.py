@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import pathlib
 import socket
 from collections.abc import Callable, Iterator
@@ -80,9 +81,11 @@ def _set(number: int, option: str) -> None:
 
 @contextlib.contextmanager
 def _opened(number: int) -> Iterator[socket.socket]:
-    """A descriptor as a socket, which stays open."""
+    """A descriptor as a socket. It stays open, and blocking if it was, which a default timeout of Python would end."""
+    blocking = os.get_blocking(number)
     found = socket.socket(fileno=number)
     try:
+        os.set_blocking(number, blocking)
         yield found
     finally:
         found.detach()
