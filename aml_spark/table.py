@@ -273,13 +273,12 @@ def create(spark: SparkSession, table: Table, columns: str) -> None:
         if detail(spark, table) is not None:
             return
         try:
+            # A table that is being made has its folder before its first commit: to find that may be an error or none.
             spark.sql(f"CREATE TABLE IF NOT EXISTS {table.sql} ({columns}) USING DELTA")
-            return
         except Exception as error:  # Spark's, and Java's own of the storage
             failed, what = write_error(table, error), condition(error).upper().replace("_", "")
-            # The folder of a table that is being made is there before its first commit.
-            is_made = isinstance(failed, ConflictError) or "ALREADYEXISTS" in what or "NONEMPTYLOCATION" in what
-            if wait is None or not is_made:
+            made = ("ALREADYEXISTS", "NONEMPTYLOCATION", "TABLENOTFOUND")
+            if wait is None or not (isinstance(failed, ConflictError) or any(one in what for one in made)):
                 raise failed from None
             time.sleep(wait)
 
