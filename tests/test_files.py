@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,14 +121,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_what_was_the
 ) -> None:
     sdk.get_file_client("top").upload_data(os.urandom(40 * MEGABYTE), overwrite=True)
     (tmp_path / "a").write_bytes(b"old")
-    read_part = blobs._part
+    read_part, one_at_a_time, changes = blobs._part, threading.Lock(), [b"new" * 20 * MEGABYTE]
 
     def changed_before(address: str, file: str, start: int, etag: str) -> None:
-        sdk.get_file_client("top").upload_data(b"new" * 20 * MEGABYTE, overwrite=True)
+        with one_at_a_time:  # parts are read side by side
+            while changes:
+                sdk.get_file_client("top").upload_data(changes.pop(), overwrite=True)
         read_part(address, file, start, etag)
 
     monkeypatch.setattr(blobs, "_part", changed_before)
-    with pytest.raises(DataLakeError, match=r"couldn't be downloaded.*ConditionNotMet"):
+    with pytest.raises(DataLakeError, match=r"(?s)couldn't be downloaded: HTTP 412 .*ConditionNotMet"):
         files.download(place, tmp_path / "a")
     assert _read(tmp_path) == {"a": b"old"}
 
