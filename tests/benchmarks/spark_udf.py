@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -141,6 +142,7 @@ def main() -> None:
 
 def _with_packages(master: str) -> SparkSession:
     """A session as Delta's documentation makes it, whose jars Spark puts on Python's path."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master(master).appName("benchmark")
     for name, value in {**session.DELTA_CONF, **session.LOCAL_CONF}.items():
         builder = builder.config(name, value)
