@@ -269,7 +269,7 @@ def create(spark: SparkSession, table: Table, columns: str) -> None:
         table: the table.
         columns: as SQL's CREATE TABLE has them.
     """
-    for wait in (0.1, 0.4, 1.6, None):
+    for wait in (0.1, 0.4, 1.6, 0):
         if detail(spark, table) is not None:
             return
         try:
@@ -278,9 +278,9 @@ def create(spark: SparkSession, table: Table, columns: str) -> None:
         except Exception as error:  # Spark's, and Java's own of the storage
             failed, what = write_error(table, error), condition(error).upper().replace("_", "")
             made = ("ALREADYEXISTS", "NONEMPTYLOCATION", "TABLENOTFOUND")
-            if wait is None or not (isinstance(failed, ConflictError) or any(one in what for one in made)):
+            if not wait or not (isinstance(failed, ConflictError) or any(one in what for one in made)):
                 raise failed from None
-            time.sleep(wait)
+        time.sleep(wait)
 
 
 def append(df: DataFrame, table: Table, stamp: Stamp) -> None:
