@@ -14,6 +14,8 @@ from .failures import PredictionError
 
 _MERGED_BYTES = 8 << 20
 """Batches are put together until they have as many bytes: each call of a model costs something, whatever its rows."""
+_MERGED_NUMBERS = 1 << 20
+"""The same of numbers alone, for which a call costs less than memory that is too large for a core's cache."""
 
 Columns = tuple[list[tuple[str, pa.DataType]], list[pa.Array], int]
 """Names and types, the columns themselves, and the number of rows."""
@@ -28,7 +30,7 @@ def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str = "colu
         form: one of `FORMS`.
     """
     waiting: list[Columns] = []
-    size = 0
+    size, enough = 0, _MERGED_NUMBERS if form == "array" else _MERGED_BYTES
     for batch in batches:
         given, rows = FORMS[form](batch, inputs)
         if not rows:
@@ -39,7 +41,7 @@ def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str = "colu
             waiting, size = [], 0
         waiting.append((types, arrays, rows))
         size += sum(array.nbytes for array in arrays)
-        if size >= _MERGED_BYTES:
+        if size >= enough:
             yield _joined(waiting)
             waiting, size = [], 0
     if waiting:

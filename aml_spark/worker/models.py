@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from . import failures, upkeep
+from . import encoders, failures, trees, upkeep
 from .columns import Plan
 from .predictions import to_arrow
 
@@ -24,6 +25,7 @@ MOST_BYTES = "AML_SPARK_MODEL_CACHE_BYTES"
 _DEFAULT_MOST_BYTES = 2 << 30
 # Flavors that take a matrix where the columns are numbers, and are spared the DataFrame where the answers are equal.
 _MATRIX_FLAVORS = frozenset({"mlflow.sklearn", "mlflow.lightgbm", "mlflow.xgboost", "mlflow.onnx"})
+_QUICKENED_FLAVORS = frozenset({"mlflow.sklearn", "mlflow.lightgbm"})
 _SAMPLE = 64  # rows
 
 _loaded: OrderedDict[str, LoadedModel] = OrderedDict()
@@ -76,10 +78,20 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
         # The types are right already, and MLflow's own check refuses integers beside nulls. It drops unknown params.
         known = model.metadata.get_params_schema()
         model.metadata.signature = ModelSignature(params=known) if known else None
+    if model.loader_module in _QUICKENED_FLAVORS:
+        _quicken(model)
     params = spec["params"]
     predict = (lambda data: model.predict(data, params=params)) if params else model.predict
     _loaded[key] = LoadedModel(predict, model.loader_module, size)
     return _loaded[key]
+
+
+def _quicken(model: Any) -> None:
+    """Replace what is slow in a model by what answers the same."""
+    with contextlib.suppress(Exception):  # versions of the packages that are made otherwise are left as they are
+        for part in encoders.parts(model.get_raw_model()):
+            encoders.quicken(part)
+            trees.quicken(part)
 
 
 def settled(model: LoadedModel) -> None:

@@ -1,0 +1,254 @@
+"""LightGBM's trees, evaluated for many rows at once, to the same bits as LightGBM does it row by row.
+
+The way is QuickScorer's (Lucchese et al., "QuickScorer: a fast algorithm to rank documents with additive ensembles of
+regression trees", SIGIR 2015): each test of a tree leaves a set of leaves that can still be reached, kept as bits. All
+tests of one feature depend on the interval that its value lies in, so what each interval leaves of every tree is worked
+out beforehand. For a row, what its features leave is intersected, and one leaf of each tree remains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_GROUP = 128
+"""Most trees whose tables are used together: they have to fit the cache of a core."""
+_ROWS = 512
+"""Rows that are scored together, for the same reason."""
+_MOST_BYTES = 64 << 20
+_MOST_LEAVES = 64
+_SAMPLE = 256  # rows
+_ZERO = float(np.float32(1e-35))
+"""LightGBM takes for 0 what is as near to it."""
+_BELOW_ZERO = float(np.nextafter(-_ZERO, -np.inf))
+_DEFAULT_LEFT = 2
+_ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2
+_CHOICES = ("start_iteration", "num_iteration", "raw_score", "pred_leaf", "pred_contrib", "validate_features")
+_SUMS = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
+_POWERS = ("poisson", "gamma", "tweedie")
+
+
+class _UnsupportedError(Exception):
+    """LightGBM has to evaluate the model itself."""
+
+
+class _Test(NamedTuple):
+    """A test of a tree; left and right are the leaves that it leaves, as bits."""
+
+    tree: int
+    feature: int
+    threshold: float
+    missing: int
+    default_left: bool
+    left: int
+    right: int
+
+
+class _Group(NamedTuple):
+    """Trees of one class.
+
+    Args:
+        tables: a feature, the upper ends of its intervals and what these leave: a row for each interval and one for
+            NaN, a column for each tree.
+        leaves: the values of all leaves, one tree's after the other's.
+        first: by tree, where its leaves begin, as a column.
+        of: the class.
+    """
+
+    tables: Sequence[tuple[int, Array, Array]]
+    leaves: Array
+    first: Array
+    of: int
+
+
+def quicken(model: Any) -> None:
+    """Have a model of LightGBM's predict in this way, where its own answers to made-up rows are the same."""
+    if not type(model).__module__.startswith("lightgbm.") or not hasattr(np, "bitwise_count"):  # numpy 1
+        return
+    booster = getattr(model, "booster_", model)
+    try:
+        quick = _Predict(booster)
+    except _UnsupportedError:
+        return
+    sample = quick.sample()
+    if booster.predict(sample).tobytes() == quick(sample).tobytes():
+        booster.predict = quick
+
+
+class _Predict:
+    """`Booster.predict`; what it can't do, LightGBM's own does.
+
+    Raises:
+        _UnsupportedError: it can do nothing for this model.
+    """
+
+    def __init__(self, booster: Any) -> None:
+        head, trees = _parsed(booster.model_to_string(num_iteration=booster.best_iteration))
+        if "average_output" in head or booster.pandas_categorical or not trees:
+            raise _UnsupportedError
+        self._own = booster.predict
+        self._columns = booster.num_feature()
+        self._classes = int(head["num_tree_per_iteration"])
+        self._output = _output(head.get("objective", ""), self._classes)
+        self._groups = []
+        for of in range(self._classes):
+            ours = trees[of :: self._classes]
+            size = math.ceil(len(ours) / math.ceil(len(ours) / _GROUP))
+            self._groups += [_group(ours[start : start + size], of) for start in range(0, len(ours), size)]
+        if sum(table.nbytes for group in self._groups for _, _, table in group.tables) > _MOST_BYTES:
+            raise _UnsupportedError
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._own.__self__, "predict")  # a copy elsewhere is LightGBM's own
+
+    def __call__(self, data: Any, *args: Any, **options: Any) -> Any:
+        asked = {name for name, value in options.items() if value not in (None, False, 0)}
+        plain = not args and not asked & {*_CHOICES, "pred_early_stop"}
+        matrix = self._matrix(data) if plain else None
+        return self._own(data, *args, **options) if matrix is None else self._output(self._sums(matrix))
+
+    def _matrix(self, data: Any) -> Array | None:
+        """The data as an array, where LightGBM makes the same numbers of it."""
+        if isinstance(data, pd.DataFrame) and all(
+            isinstance(kind, np.dtype) and (kind.kind in "iub" or kind in (np.float32, np.float64))
+            for kind in data.dtypes
+        ):
+            data = data.to_numpy(np.float64)
+        # It takes integers in an array for floats of 32 bits.
+        fits = isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype in (np.float32, np.float64)
+        return data if fits and len(data) and data.shape[1] == self._columns else None
+
+    def _sums(self, data: Array) -> Array:
+        """By class and row, the sum of the leaves that the row reaches, added in LightGBM's order."""
+        sums = np.zeros((self._classes, len(data)))
+        for start in range(0, len(data), _ROWS):
+            rows = data[start : start + _ROWS]
+            for group in self._groups:
+                left = np.ones((len(rows), len(group.first)), np.uint32)  # for trees without a test
+                for number, (feature, ends, table) in enumerate(group.tables):
+                    found = table.take(ends.searchsorted(rows[:, feature]), axis=0)
+                    left = np.bitwise_and(left, found, out=left) if number else found
+                leaf = np.add(np.bitwise_count(left - left.dtype.type(1)).T, group.first, order="C")
+                total = sums[group.of, start : start + _ROWS]
+                for values in group.leaves.take(leaf):  # numpy's sum over an axis promises no order
+                    total += values
+        return sums
+
+    def sample(self) -> Array:
+        """Rows at, just below and just above the ends of intervals, and such as are missing, zero or infinite."""
+        random = np.random.default_rng(0)
+        sample = random.normal(size=(_SAMPLE, self._columns))
+        special = np.array([np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-36, -1e-36, _ZERO, -_ZERO])
+        for group in self._groups:
+            for feature, ends, _ in group.tables:
+                with np.errstate(over="ignore"):
+                    near = np.concatenate([ends, np.nextafter(ends, -np.inf), np.nextafter(ends, np.inf), special])
+                places = random.choice(_SAMPLE, _SAMPLE // 2, replace=False)
+                sample[places, feature] = random.choice(near, len(places))
+        return sample
+
+
+def _parsed(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """What LightGBM's description of a model says of the whole and of each tree."""
+    parts = text.partition("\nend of trees")[0].split("\nTree=")
+    head, *trees = [dict(line.partition("=")[::2] for line in part.split("\n")) for part in parts]
+    return head, trees
+
+
+def _output(objective: str, classes: int) -> Callable[[Array], Array]:
+    """What LightGBM makes of the sums: the objective's `ConvertOutput`."""
+    name, *settings = objective.split() or ["regression"]  # an objective of one's own isn't described
+    told = dict(setting.partition(":")[::2] for setting in settings)
+    if name in _SUMS and "sqrt" not in told and classes == 1:
+        return lambda sums: sums[0]
+    if name in _POWERS and classes == 1:
+        return lambda sums: _exp(sums[0])
+    if name == "binary" and classes == 1:
+        slope = float(told["sigmoid"])
+        return lambda sums: 1.0 / (1.0 + _exp(-slope * sums[0]))
+    if name == "multiclass":
+        return _softmax
+    raise _UnsupportedError
+
+
+def _softmax(sums: Array) -> Array:
+    powers = _exp(sums - sums.max(axis=0))
+    return np.ascontiguousarray((powers / sum(powers)).T)
+
+
+def _exp(values: Array) -> Array:
+    """The C library's exponential, which LightGBM takes: numpy's own differs from it in the last bit."""
+    powers = [math.exp(value) if value < 709 else float(np.exp(value)) for value in values.ravel().tolist()]
+    return np.array(powers).reshape(values.shape)
+
+
+def _group(trees: Sequence[Mapping[str, str]], of: int) -> _Group:
+    most = max(int(tree["num_leaves"]) for tree in trees)
+    if most > _MOST_LEAVES:
+        raise _UnsupportedError
+    bits = np.uint32 if most <= 32 else np.uint64
+    leaves, tests = np.zeros((len(trees), np.iinfo(bits).bits)), list[_Test]()
+    for place, tree in enumerate(trees):
+        order, found = _tests(place, tree)
+        leaves[place, : len(order)] = np.array(tree["leaf_value"].split(), float)[order]
+        if not found:  # whichever bit remains of it
+            leaves[place] = leaves[place, 0]
+        tests += found
+    features = sorted({test.feature for test in tests})
+    if len(features) > len(trees):  # then each feature has so few tests that LightGBM is faster
+        raise _UnsupportedError
+    tables = [(one, *_table([test for test in tests if test.feature == one], len(trees), bits)) for one in features]
+    return _Group(tables, leaves.ravel(), (np.arange(len(trees)) * leaves.shape[1])[:, None], of)
+
+
+def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]:
+    """A tree's leaves from left to right, and its tests."""
+    if tree.get("num_cat", "0") != "0" or tree.get("is_linear", "0") != "0":
+        raise _UnsupportedError
+    if tree["num_leaves"] == "1":
+        return [0], []
+    features, kinds, lefts, rights = (
+        [int(value) for value in tree[name].split()]
+        for name in ("split_feature", "decision_type", "left_child", "right_child")
+    )
+    thresholds = [float(value) for value in tree["threshold"].split()]
+    order, tests, whole = list[int](), list[_Test](), (1 << len(thresholds) + 1) - 1
+
+    def walk(node: int) -> int:
+        """The leaves below a node, as bits; those have negative numbers."""
+        if node < 0:
+            order.append(~node)
+            return 1 << len(order) - 1
+        left, right = walk(lefts[node]), walk(rights[node])
+        missing, default_left = kinds[node] >> 2 & 3, bool(kinds[node] & _DEFAULT_LEFT)
+        keeps = whole & ~right, whole & ~left
+        tests.append(_Test(place, features[node], thresholds[node], missing, default_left, *keeps))
+        return left | right
+
+    walk(0)
+    return order, tests
+
+
+def _table(tests: Sequence[_Test], trees: int, bits: type[np.unsignedinteger[Any]]) -> tuple[Array, Array]:
+    """The upper ends of a feature's intervals, and what each leaves of each tree; LightGBM's `NumericalDecision`."""
+    tree, _, *columns = zip(*tests, strict=True)
+    threshold, missing, default_left = (np.array(column)[:, None] for column in columns[:3])
+    left, right = (np.array(column, bits)[:, None] for column in columns[3:])
+    # What is nearly 0 is 0, so no interval ends among it. Past infinity, NaN alone is sorted.
+    ends = np.where(abs(threshold) > _ZERO, threshold, np.where(threshold < 0, _BELOW_ZERO, _ZERO))
+    ends = np.unique([*ends.ravel(), _BELOW_ZERO, _ZERO, np.inf])
+    value = np.append(ends, np.nan)
+    value = np.where(np.isnan(value) & (missing != _NAN_IS_MISSING), 0.0, value)
+    value = np.where(abs(value) <= _ZERO, 0.0, value)
+    is_missing = np.where(missing == _NAN_IS_MISSING, np.isnan(value), (missing == _ZERO_IS_MISSING) & (value == 0))
+    leaves = np.where(np.where(is_missing, default_left, value <= threshold), left, right)
+    of_tree, first = np.unique(tree, return_index=True)
+    table = np.full((len(ends) + 1, trees), np.iinfo(bits).max, bits)
+    table[:, of_tree] = np.bitwise_and.reduceat(leaves, first, axis=0).T
+    return ends, table
