@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import pathlib
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -48,44 +44,53 @@ def forgetting() -> Callable[[], None]:
 forget_archives = forgetting()
 
 
-def at_once(batches: Iterator[T]) -> Iterator[T]:
-    """The batches of a task without the 40 ms for which the last bytes of one, and of the task, may be held back.
+def acknowledging() -> Callable[[Iterable[T]], Iterator[T]]:
+    """Give what hands on the batches of a task without the 40 ms for which its last bytes may be held back.
 
     Spark's end of the connection keeps what doesn't fill a packet until all before it is acknowledged (Nagle's
     algorithm), and this end puts that off in the hope of an answer that goes along. So what came is acknowledged when
-    more is asked for, and what goes out isn't kept. Only Linux can be told to; elsewhere nothing changes.
+    more is asked for, and what goes out isn't kept. Only Linux can be told to; elsewhere nothing changes. Travels as
+    `forgetting` does.
     """
-    connections = list(_connections())
-    for number in connections:
-        _set(number, "TCP_NODELAY")
-        _set(number, "TCP_QUICKACK")
-    for batch in batches:
-        yield batch
-        for number in connections:
-            _set(number, "TCP_QUICKACK")
+
+    def at_once(batches: Iterable[T]) -> Iterator[T]:
+        import contextlib
+        import os
+        import pathlib
+        import socket
+
+        @contextlib.contextmanager
+        def opened(number: int) -> Iterator[socket.socket]:
+            """A descriptor as a socket. It stays open, and blocking if it was, which a default timeout would end."""
+            blocking = os.get_blocking(number)
+            found = socket.socket(fileno=number)
+            try:
+                os.set_blocking(number, blocking)
+                yield found
+            finally:
+                found.detach()
+
+        def connections() -> Iterator[int]:
+            """Descriptors of this process's TCP connections within the machine, of which one is Spark's."""
+            for entry in pathlib.Path("/proc/self/fd").glob("*"):
+                with contextlib.suppress(OSError), opened(int(entry.name)) as found:  # no socket, or not connected
+                    is_tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
+                    if is_tcp and found.getpeername()[0] in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+                        yield int(entry.name)
+
+        def tell(numbers: Sequence[int], option: str) -> None:
+            for number in numbers:
+                with contextlib.suppress(OSError), opened(number) as connection:  # it was closed meanwhile
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), 1)
+
+        local = list(connections())
+        tell(local, "TCP_NODELAY")
+        tell(local, "TCP_QUICKACK")
+        for batch in batches:
+            yield batch
+            tell(local, "TCP_QUICKACK")
+
+    return at_once
 
 
-def _connections() -> Iterator[int]:
-    """Descriptors of this process's TCP connections within the machine, of which one is Spark's."""
-    for entry in pathlib.Path("/proc/self/fd").glob("*"):
-        with contextlib.suppress(OSError), _opened(int(entry.name)) as found:  # another kind of file, or not connected
-            is_tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
-            if is_tcp and found.getpeername()[0] in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
-                yield int(entry.name)
-
-
-def _set(number: int, option: str) -> None:
-    with contextlib.suppress(OSError), _opened(number) as connection:  # it was closed meanwhile
-        connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), 1)
-
-
-@contextlib.contextmanager
-def _opened(number: int) -> Iterator[socket.socket]:
-    """A descriptor as a socket. It stays open, and blocking if it was, which a default timeout of Python would end."""
-    blocking = os.get_blocking(number)
-    found = socket.socket(fileno=number)
-    try:
-        os.set_blocking(number, blocking)
-        yield found
-    finally:
-        found.detach()
+at_once = acknowledging()

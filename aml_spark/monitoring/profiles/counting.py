@@ -48,12 +48,13 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
         numbers: what the places of the array are called in the result.
         texts: what the columns of texts are called there.
     """
-    from aml_spark.worker.upkeep import forgetting
+    from aml_spark.worker.upkeep import acknowledging, forgetting
 
     keys, numbers, texts, most = list(keys), list(numbers), list(texts), _BYTES
     first = len(keys) + bool(numbers)
     part_of, join = _of_numbers()
-    in_columns, in_chunks, forget = _in_columns(NUMBERS, len(numbers)), _in_chunks(), forgetting()
+    in_columns, in_chunks = _in_columns(NUMBERS, len(numbers)), _in_chunks()
+    at_once, forget = acknowledging(), forgetting()
     groupings = [_in_groups(keys[place : place + 1]) for place in range(max(len(keys), 1))]
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -87,7 +88,7 @@ def counted(keys: Sequence[str], numbers: Sequence[int], texts: Sequence[int]) -
 
         parts: dict[tuple[Any, ...], list[_Part]] = {}
         size = 0
-        for chunk in in_chunks(batches):
+        for chunk in in_chunks(at_once(batches)):
             found = []
             for group, table in in_each_group(chunk):
                 for field, (column, nulls) in zip(numbers, in_columns(table), strict=True):
@@ -117,13 +118,14 @@ def together(keys: Sequence[str]) -> Counter:
 
     Of the texts the most frequent ones are kept, of equally frequent ones the first in the order of their bytes.
     """
-    from aml_spark.worker.upkeep import forgetting
+    from aml_spark.worker.upkeep import acknowledging, forgetting
 
     keys = list(keys)
     names = [one.split()[0] for one in TOGETHER.split(", ")]
     kinds = [one.split()[1] for one in TOGETHER.split(", ")]
     few, in_groups = 16, _in_groups([*keys, "field"])
-    (_, join), (add, cut), forget = _of_numbers(), _of_texts(), forgetting()
+    (_, join), (add, cut) = _of_numbers(), _of_texts()
+    at_once, forget = acknowledging(), forgetting()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pickle
@@ -133,7 +135,7 @@ def together(keys: Sequence[str]) -> Counter:
 
         parts: dict[tuple[Any, ...], list[_Part]] = {}
         texts: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for batch in batches:
+        for batch in at_once(batches):
             for group, table in in_groups(pa.Table.from_batches([batch])):
                 is_part = table.column("part").is_valid()
                 of_numbers, of_texts = table.filter(is_part), table.filter(pc.invert(is_part))
