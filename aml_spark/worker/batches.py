@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .columns import Input
+from .columns import Input, Numbers
 from .failures import PredictionError
 
 _MERGED_BYTES = 8 << 20
@@ -17,7 +17,7 @@ _MERGED_BYTES = 8 << 20
 _MERGED_NUMBERS = 1 << 20
 """The same of numbers alone, for which a call costs less than memory that is too large for a core's cache."""
 
-Columns = tuple[list[tuple[str, pa.DataType]], list[pa.Array], int]
+Columns = tuple[list[tuple[str, pa.DataType]], Sequence[pa.Array], int]
 """Names and types, the columns themselves, and the number of rows."""
 
 
@@ -32,15 +32,14 @@ def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str = "colu
     waiting: list[Columns] = []
     size, enough = 0, _MERGED_NUMBERS if form == "array" else _MERGED_BYTES
     for batch in batches:
-        given, rows = FORMS[form](batch, inputs)
+        types, arrays, rows = FORMS[form](batch, inputs)
         if not rows:
             continue
-        types, arrays = [(name, array.type) for name, array in given], [array for _, array in given]
         if waiting and types != waiting[0][0]:  # as pandas' types may, until Spark 4.0
             yield _joined(waiting)
             waiting, size = [], 0
         waiting.append((types, arrays, rows))
-        size += sum(array.nbytes for array in arrays)
+        size += arrays.nbytes if isinstance(arrays, Numbers) else sum(array.nbytes for array in arrays)
         if size >= enough:
             yield _joined(waiting)
             waiting, size = [], 0
@@ -51,19 +50,23 @@ def merged(batches: Iterator[Any], inputs: list[Input] | None, form: str = "colu
 def _joined(waiting: Sequence[Columns]) -> Columns:
     if len(waiting) == 1:
         return waiting[0]
-    columns = zip(*[arrays for _, arrays, _ in waiting], strict=True)
-    return waiting[0][0], [pa.concat_arrays(parts) for parts in columns], sum(rows for _, _, rows in waiting)
+    types, rows, every = waiting[0][0], sum(rows for _, _, rows in waiting), [arrays for _, arrays, _ in waiting]
+    numbers = [arrays.values for arrays in every if isinstance(arrays, Numbers)]
+    if numbers:
+        return types, Numbers(np.concatenate(numbers)), rows
+    return types, [pa.concat_arrays(parts) for parts in zip(*every, strict=True)], rows
 
 
-def _elements(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+def _numbers(batch: Any, inputs: list[Input]) -> Columns:
     """Inputs that came as one array; where a number is missing, NaN, which is what models get for it."""
     array = batch[0] if isinstance(batch, tuple) else batch
-    numbers = array.flatten().to_numpy(zero_copy_only=False)
-    columns = np.ascontiguousarray(numbers.reshape(len(array), len(inputs)).T)
-    return _given(tuple(map(pa.array, columns)), inputs)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    kind = pa.from_numpy_dtype(values.dtype)
+    types = [(str(place) if one.name is None else one.name, kind) for place, one in enumerate(inputs)]
+    return types, Numbers(values.reshape(len(array), len(inputs))), len(array)
 
 
-def _texts(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+def _texts(batch: Any, inputs: list[Input]) -> Columns:
     """Columns of which the integers came as texts, which keep every digit."""
     columns = list(batch) if isinstance(batch, tuple) else [batch]
     for place, one in enumerate(inputs):
@@ -72,7 +75,7 @@ def _texts(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]],
     return _given(tuple(columns), inputs)
 
 
-def _typed(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]], int]:
+def _typed(batch: Any, inputs: list[Input]) -> Columns:
     """Columns as they are, and one with the names of their types, which pandas may have changed beside nulls."""
     *columns, told = batch
     for place, kind in enumerate(told.iloc[0].split("\n")):
@@ -83,7 +86,7 @@ def _typed(batch: Any, inputs: list[Input]) -> tuple[list[tuple[str, pa.Array]],
     return _given(tuple(columns), inputs)
 
 
-def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.Array]], int]:
+def _given(batch: Any, inputs: list[Input] | None) -> Columns:
     """What the query gave, by name, or by number where names aren't known; and the number of rows."""
     parts = batch if isinstance(batch, tuple) else (batch,)
     if inputs is not None and inputs[0].name is not None and len(parts) > len(inputs):
@@ -97,7 +100,7 @@ def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.A
             if isinstance(value, pd.DataFrame):
                 value = _struct(named)
             named = [(str(one.name), value)]
-        return named, len(parts[0])
+        return _told(named, len(parts[0]))
     of_place = [one.type for one in inputs or ()] + [None] * len(parts)
     arrays = [
         part if isinstance(part, pa.Array) else _from_pandas(part, of_place[number])
@@ -105,8 +108,12 @@ def _given(batch: Any, inputs: list[Input] | None) -> tuple[list[tuple[str, pa.A
     ]
     rows = len(arrays[0]) if arrays else 0
     if inputs is None or inputs[0].name is None:
-        return [(str(number), array) for number, array in enumerate(arrays)], rows
-    return [(str(one.name), array) for one, array in zip(inputs, arrays, strict=False)], rows
+        return _told([(str(number), array) for number, array in enumerate(arrays)], rows)
+    return _told([(str(one.name), array) for one, array in zip(inputs, arrays, strict=False)], rows)
+
+
+def _told(named: Sequence[tuple[str, pa.Array]], rows: int) -> Columns:
+    return [(name, array.type) for name, array in named], [array for _, array in named], rows
 
 
 def _fields(part: Any, inputs: list[Input] | None) -> list[tuple[str, pa.Array]] | None:
@@ -139,9 +146,9 @@ def _from_pandas(series: pd.Series[Any] | pd.DataFrame, wanted: Any) -> pa.Array
     return array
 
 
-FORMS: Mapping[str, Callable[[Any, Any], tuple[list[tuple[str, pa.Array]], int]]] = {
+FORMS: Mapping[str, Callable[[Any, Any], Columns]] = {
     "columns": _given,
-    "array": _elements,
+    "array": _numbers,
     "texts": _texts,
     "typed": _typed,
 }

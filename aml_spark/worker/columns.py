@@ -58,6 +58,24 @@ class Input(NamedTuple):
     shape: tuple[int, ...] | None = None
 
 
+class Numbers(Sequence[pa.Array]):
+    """Columns of numbers that came as one array, side by side.
+
+    Args:
+        values: rows by columns, NaN where one is missing.
+    """
+
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        self.values = values
+        self.nbytes = values.nbytes
+
+    def __len__(self) -> int:
+        return int(self.values.shape[1])
+
+    def __getitem__(self, place: Any) -> Any:
+        return pa.array(np.ascontiguousarray(self.values[:, place]))
+
+
 class Plan(NamedTuple):
     """What becomes of the columns of a query, the same for all of its batches.
 
@@ -90,6 +108,10 @@ class Plan(NamedTuple):
 
     def matrix(self, arrays: Sequence[pa.Array], rows: int) -> Any:
         """The same as one array in the layout that a DataFrame's `to_numpy()` has; only where there is a `dtype`."""
+        if isinstance(arrays, Numbers):
+            places = [place for _, place, _ in self.steps]
+            values = arrays.values if places == [*range(len(arrays))] else arrays.values[:, places]
+            return np.array(values, order="F")
         out = np.empty((rows, len(self.steps)), self.dtype, order="F")
         for number, (_, place, _) in enumerate(self.steps):
             out[:, number] = arrays[place].to_numpy(zero_copy_only=False)

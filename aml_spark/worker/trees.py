@@ -22,6 +22,7 @@ _GROUP = 128
 _ROWS = 512
 """Rows that are scored together, for the same reason."""
 _MOST_BYTES = 64 << 20
+"""All tables of a model: a megabyte for a hundred trees of 31 leaves."""
 _MOST_LEAVES = 64
 _SAMPLE = 256  # rows
 _ZERO = float(np.float32(1e-35))
@@ -29,7 +30,7 @@ _ZERO = float(np.float32(1e-35))
 _BELOW_ZERO = float(np.nextafter(-_ZERO, -np.inf))
 _DEFAULT_LEFT = 2
 _ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2
-_CHOICES = ("start_iteration", "num_iteration", "raw_score", "pred_leaf", "pred_contrib", "validate_features")
+_CHOICES = ("start_iteration", "num_iteration", "raw_score", "pred_leaf", "pred_contrib", "pred_early_stop")
 _SUMS = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
 _POWERS = ("poisson", "gamma", "tweedie")
 
@@ -108,9 +109,7 @@ class _Predict:
         return getattr, (self._own.__self__, "predict")  # a copy elsewhere is LightGBM's own
 
     def __call__(self, data: Any, *args: Any, **options: Any) -> Any:
-        asked = {name for name, value in options.items() if value not in (None, False, 0)}
-        plain = not args and not asked & {*_CHOICES, "pred_early_stop"}
-        matrix = self._matrix(data) if plain else None
+        matrix = None if args or any(options.get(name) for name in _CHOICES) else self._matrix(data)
         return self._own(data, *args, **options) if matrix is None else self._output(self._sums(matrix))
 
     def _matrix(self, data: Any) -> Array | None:
