@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import aml_spark
-from aml_spark import datalake
+from aml_spark import datalake, java
 from aml_spark.errors import ScoringError, SessionError
 
 if TYPE_CHECKING:
@@ -127,11 +127,9 @@ def submit(spark: SparkSession, workspace: aml_spark.Workspace, scoring: Mapping
     Raises:
         ScoringError: the job failed; with its last words.
     """
-    import pyspark
-
     settings = ["spark.jars", "spark.sql.extensions", "spark.sql.catalog.spark_catalog", "spark.log.level"]
     settings += ["spark.databricks.delta.snapshotPartitions", "spark.sql.shuffle.partitions"]  # the tables are small
-    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", TWO_EXECUTORS]
+    command = [str(Path(java.spark_home() or "", "bin", "spark-submit")), "--master", TWO_EXECUTORS]
     command += [word for name in settings for word in ("--conf", f"{name}={spark.conf.get(name)}")]
     command += [str(Path(aml_spark.__file__).with_name("__main__.py")), "score", "--json"]
     command += ["--workspace", workspace.tracking_uri]

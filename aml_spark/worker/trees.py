@@ -16,14 +16,16 @@ import numpy as np
 import pandas as pd
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Bits = type[np.unsignedinteger[Any]]
+"""Of a tree's leaves."""
 
 _GROUP = 128
 """Most trees whose tables are used together: they have to fit the cache of a core."""
 _ROWS = 512
 """Rows that are scored together, for the same reason."""
-_MOST_BYTES = 64 << 20
-"""All tables of a model: a megabyte for a hundred trees of 31 leaves."""
 _MOST_LEAVES = 64
+_MOST_BYTES = 128 << 20
+"""Of a model's tables, if no two tests had the same threshold; a hundred trees of 31 leaves have at most 1.6 MB."""
 _SAMPLE = 256  # rows
 _ZERO = float(np.float32(1e-35))
 """LightGBM takes for 0 what is as near to it."""
@@ -90,8 +92,11 @@ class _Predict:
     """
 
     def __init__(self, booster: Any) -> None:
+        _parsed(booster.model_to_string(num_iteration=1))  # which tells of most that it isn't supported, soon
         head, trees = _parsed(booster.model_to_string(num_iteration=booster.best_iteration))
-        if "average_output" in head or booster.pandas_categorical or not trees:
+        leaves = [int(tree["num_leaves"]) for tree in trees]
+        bits = np.uint32 if max(leaves, default=0) <= 32 else np.uint64
+        if booster.pandas_categorical or not trees or sum(leaves) * _GROUP * np.iinfo(bits).bits // 8 > _MOST_BYTES:
             raise _UnsupportedError
         self._own = booster.predict
         self._columns = booster.num_feature()
@@ -101,9 +106,7 @@ class _Predict:
         for of in range(self._classes):
             ours = trees[of :: self._classes]
             size = math.ceil(len(ours) / math.ceil(len(ours) / _GROUP))
-            self._groups += [_group(ours[start : start + size], of) for start in range(0, len(ours), size)]
-        if sum(table.nbytes for group in self._groups for _, _, table in group.tables) > _MOST_BYTES:
-            raise _UnsupportedError
+            self._groups += [_group(ours[start : start + size], bits, of) for start in range(0, len(ours), size)]
 
     def __reduce__(self) -> Any:
         return getattr, (self._own.__self__, "predict")  # a copy elsewhere is LightGBM's own
@@ -154,9 +157,16 @@ class _Predict:
 
 
 def _parsed(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """What LightGBM's description of a model says of the whole and of each tree."""
+    """What LightGBM's description of a model says of the whole and of each tree.
+
+    Raises:
+        _UnsupportedError: it averages its trees, or has one of categories, of linear models, or of too many leaves.
+    """
     parts = text.partition("\nend of trees")[0].split("\nTree=")
     head, *trees = [dict(line.partition("=")[::2] for line in part.split("\n")) for part in parts]
+    kinds = {tree.get(name, "0") for tree in trees for name in ("num_cat", "is_linear")}
+    if "average_output" in head or kinds - {"0"} or any(int(tree["num_leaves"]) > _MOST_LEAVES for tree in trees):
+        raise _UnsupportedError
     return head, trees
 
 
@@ -187,11 +197,7 @@ def _exp(values: Array) -> Array:
     return np.array(powers).reshape(values.shape)
 
 
-def _group(trees: Sequence[Mapping[str, str]], of: int) -> _Group:
-    most = max(int(tree["num_leaves"]) for tree in trees)
-    if most > _MOST_LEAVES:
-        raise _UnsupportedError
-    bits = np.uint32 if most <= 32 else np.uint64
+def _group(trees: Sequence[Mapping[str, str]], bits: Bits, of: int) -> _Group:
     leaves, tests = np.zeros((len(trees), np.iinfo(bits).bits)), list[_Test]()
     for place, tree in enumerate(trees):
         order, found = _tests(place, tree)
@@ -208,8 +214,6 @@ def _group(trees: Sequence[Mapping[str, str]], of: int) -> _Group:
 
 def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]:
     """A tree's leaves from left to right, and its tests."""
-    if tree.get("num_cat", "0") != "0" or tree.get("is_linear", "0") != "0":
-        raise _UnsupportedError
     if tree["num_leaves"] == "1":
         return [0], []
     features, kinds, lefts, rights = (
@@ -234,7 +238,7 @@ def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]
     return order, tests
 
 
-def _table(tests: Sequence[_Test], trees: int, bits: type[np.unsignedinteger[Any]]) -> tuple[Array, Array]:
+def _table(tests: Sequence[_Test], trees: int, bits: Bits) -> tuple[Array, Array]:
     """The upper ends of a feature's intervals, and what each leaves of each tree; LightGBM's `NumericalDecision`."""
     tree, _, *columns = zip(*tests, strict=True)
     threshold, missing, default_left = (np.array(column)[:, None] for column in columns[:3])
