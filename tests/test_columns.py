@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from aml_spark.worker import Input, PredictionError, fits, models, predict
+from aml_spark.worker import Input, PredictionError, columns, fits, models, predict
 
 # Casts of columns
 
@@ -186,3 +186,18 @@ def test_integers_that_came_as_doubles_beside_nulls_are_integers_again(monkeypat
     assert data["n"].tolist() == [7, pd.NA]
     with pytest.raises(PredictionError, match="wants int64 for column 'n', which has type double"):
         _handed(monkeypatch, pd.DataFrame({"n": [2.0**53, None]}), [Input("n", pa.int64())])
+
+
+def test_numbers_that_came_as_one_array_are_columns_side_by_side() -> None:
+    values = np.array([[1.0, 2.0, 3.0], [4.0, np.nan, 6.0]])
+    numbers = columns.Numbers(values)
+    assert [column.to_pylist() for column in numbers][::2] == [[1.0, 4.0], [3.0, 6.0]]
+    assert [column.to_pylist() for column in numbers[1:]][-1] == [3.0, 6.0]
+    given = [(name, pa.float64()) for name in "abc"]
+    for wanted, expected in (("abc", values), ("ca", values[:, [2, 0]]), ("b", values[:, [1]])):
+        made = columns.plan([Input(name, pa.float64()) for name in wanted], given)
+        matrix = made.matrix(numbers, 2)
+        assert np.array_equal(matrix, expected, equal_nan=True)
+        assert np.array_equal(made.data(numbers, 2).to_numpy(), expected, equal_nan=True)
+        matrix[:] = 0  # a model may write to it
+    assert values[0].tolist() == [1.0, 2.0, 3.0]

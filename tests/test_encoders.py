@@ -64,6 +64,7 @@ def _fitted(kind: str, data: Any) -> tuple[Any, Any, list[int]]:
     return own, quick, looked_up
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_gives_the_same_and_looks_each_text_up_once(kind: str) -> None:
     data = _texts()
@@ -84,6 +85,35 @@ def test_it_takes_arrays() -> None:
     own, quick, looked_up = _fitted("one-hot", data)
     assert _same(quick.transform(data), own.transform(data))
     assert looked_up == [len(CITIES)]
+
+
+@pytest.mark.oldest
+@pytest.mark.parametrize("dtype", ["str", object])
+def test_texts_that_differ_in_what_cannot_be_seen_are_different_ones(dtype: Any) -> None:
+    fitted = pd.DataFrame({"c": ["a", "b", "\N{LATIN SMALL LETTER E WITH ACUTE}"]})
+    own, quick, looked_up = _fitted("ordinal, unknown", fitted)
+    given = pd.DataFrame({"c": ["a", "a\0", "a ", "e\N{COMBINING ACUTE ACCENT}"] * 3}, dtype=dtype)
+    assert _same(quick.transform(given), own.transform(given))
+    assert own.transform(given)[:4, 0].tolist() == [0, -1, -1, -1]
+    assert looked_up == [4]
+
+
+def test_an_encoder_that_numbers_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = OrdinalEncoder().fit(_texts())
+    number = encoders._numbered
+    monkeypatch.setattr(encoders, "_numbered", lambda column: (number(column)[0] * 0, number(column)[1]))
+    encoders.quicken(encoder)
+    assert "_transform" not in vars(encoder)
+
+
+def test_no_column_at_all_is_refused_in_the_same_words() -> None:
+    own, quick, _ = _fitted("one-hot", _texts().to_numpy(object))
+    nothing = np.empty((400, 0), object)
+    with pytest.raises(ValueError, match="feature") as expected:
+        own.transform(nothing)
+    with pytest.raises(ValueError, match="feature") as got:
+        quick.transform(nothing)
+    assert str(got.value) == str(expected.value)
 
 
 def test_unknown_texts_are_refused_in_the_same_words() -> None:
@@ -137,9 +167,19 @@ def test_encoders_of_numbers_and_other_transformers_are_left_alone() -> None:
         assert "_transform" not in vars(one)
 
 
+def test_only_what_scikit_learn_composes_is_looked_into() -> None:
+    class Counted(StandardScaler):  # type: ignore[misc]
+        steps = 5
+
+    model = make_pipeline(Counted(), "passthrough", make_pipeline(OneHotEncoder()))
+    found = [type(part).__name__ for part in encoders.parts(model)]
+    assert found == ["Pipeline", "Counted", "str", "Pipeline", "OneHotEncoder"]
+
+
 def test_copies_are_scikit_learns_own() -> None:
     own, quick, _ = _fitted("one-hot", _texts())
     encoders.quicken(own)
+    encoders.quicken(own)  # as where a pipeline has it twice
     made = pickle.loads(pickle.dumps(own))
     assert not isinstance(made._transform, encoders._Transform)
     assert _same(made.transform(_texts()), quick.transform(_texts()))

@@ -32,7 +32,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "zero is missing": {"zero_as_missing": True},
     "nothing is missing": {"use_missing": False},
     "one leaf": {"min_data_in_leaf": ROWS},
-    "several groups": {"num_iterations": 300, "num_leaves": 4},
+    "several groups": {"num_iterations": 130, "num_leaves": 4},
 }
 LEFT_ALONE: Mapping[str, dict[str, Any]] = {
     "65 leaves": {"num_leaves": 65},
@@ -41,6 +41,8 @@ LEFT_ALONE: Mapping[str, dict[str, Any]] = {
     "averaged": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
     "squared sums": {"reg_sqrt": True},
     "another objective": {"objective": "cross_entropy_lambda"},
+    "one against all": {"objective": "multiclassova", "num_class": 3},
+    "no objective for classes": {"objective": "none", "num_class": 3},
     "more columns than trees": {"num_iterations": 2},
 }
 
@@ -56,11 +58,15 @@ def _data(rows: int = ROWS, seed: int = 0) -> np.ndarray[Any, Any]:
     return data
 
 
+def _like(labels: Any, sums: Any) -> Any:
+    return labels if sums.ndim == 1 else labels[:, None] == np.arange(sums.shape[1])
+
+
 def _booster(kind: dict[str, Any]) -> lightgbm.Booster:
     data = _data()
     target = np.nan_to_num(data, posinf=3, neginf=-3)[:, :3].clip(-3, 3).sum(axis=1)
     objective = kind.get("objective", "")
-    if objective == "multiclass":
+    if "num_class" in kind:
         target = np.digitize(target, [-1, 2])
     elif objective in ("binary", "cross_entropy_lambda"):
         target = (target > 1).astype(float)
@@ -68,7 +74,7 @@ def _booster(kind: dict[str, Any]) -> lightgbm.Booster:
         target = abs(target)
     settings = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 5, **kind}
     if objective == "none":
-        settings["objective"] = lambda sums, given: (sums - given.get_label(), np.ones(len(sums)))
+        settings["objective"] = lambda sums, given: (sums - _like(given.get_label(), sums), np.ones_like(sums))
     rounds, categories = settings.pop("num_iterations", TREES), settings.pop("categorical_feature", "auto")
     return lightgbm.train(settings, lightgbm.Dataset(data, target, categorical_feature=categories), rounds)
 
@@ -101,6 +107,32 @@ def test_what_it_can_not_do_is_left_to_lightgbm(kind: str) -> None:
     assert not _is_quick(booster)
 
 
+def test_a_category_that_no_tree_asks_for_is_lightgbms_matter() -> None:
+    data = pd.DataFrame({"x": np.arange(200.0), "always": pd.Categorical(["a"] * 200)})
+    booster = lightgbm.train({"verbose": -1}, lightgbm.Dataset(data, data["x"]), TREES)
+    trees.quicken(booster)
+    assert not _is_quick(booster)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_BYTES", "_MOST_PAIRS"])
+def test_tables_that_take_much_memory_are_not_made(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    booster = _booster({})
+    monkeypatch.setattr(trees, limit, 1000)
+    trees.quicken(booster)
+    assert not _is_quick(booster)
+
+
+def test_a_leaf_may_be_past_what_a_double_holds() -> None:
+    booster = _booster(KINDS["poisson"])
+    for leaf in range(31):
+        booster.set_leaf_output(0, leaf, (707.5, 708.1928820975029, 712.0, -800.0)[leaf % 4])
+    own, data = booster.predict, _data()
+    trees.quicken(booster)
+    assert _is_quick(booster)
+    assert np.isinf(own(data)).any()
+    assert _same(booster.predict(data), own(data))
+
+
 def test_a_model_whose_answers_to_made_up_rows_differ_is_left_to_lightgbm(monkeypatch: pytest.MonkeyPatch) -> None:
     booster = _booster({"objective": "binary"})
     monkeypatch.setattr(trees, "_exp", lambda values: np.nextafter(np.exp(values), np.inf))
@@ -109,7 +141,7 @@ def test_a_model_whose_answers_to_made_up_rows_differ_is_left_to_lightgbm(monkey
 
 
 def test_what_is_asked_beyond_predictions_is_lightgbms_answer() -> None:
-    booster, data = _booster(KINDS["binary"]), _data(50)
+    booster, data = _booster(KINDS["binary"]), _data(100)
     own = booster.predict
     trees.quicken(booster)
     asked: list[dict[str, Any]] = [
@@ -124,6 +156,10 @@ def test_what_is_asked_beyond_predictions_is_lightgbms_answer() -> None:
         assert _same(booster.predict(data, **options), own(data, **options))
         assert not _same(booster.predict(data, **options), own(data))
     assert _same(booster.predict(data, 0, 3), own(data, 0, 3))
+    booster.best_iteration = 3
+    assert _same(booster.predict(data, num_iteration=0), own(data, num_iteration=0))
+    with pytest.raises(LightGBMError, match="Expected"):
+        booster.predict(pd.DataFrame(data), validate_features=True)
     whole = data[:, [1] * COLUMNS].astype(int)
     assert _same(booster.predict(whole), own(whole))
     with pytest.raises(LightGBMError, match="number of features"):
@@ -142,9 +178,10 @@ def test_the_best_iteration_counts() -> None:
 
 
 def test_copies_of_a_model_are_lightgbms_own() -> None:
-    booster, data = _booster({}), _data(50)
+    booster, data = _booster({}), _data(100)
     expected = booster.predict(data)
     trees.quicken(booster)
+    trees.quicken(booster)  # as where a pipeline has it twice
     for made in (pickle.loads(pickle.dumps(booster)), copy.deepcopy(booster)):
         assert _same(made.predict(data), expected)
         assert not _is_quick(made)

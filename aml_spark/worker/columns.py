@@ -73,6 +73,8 @@ class Numbers(Sequence[pa.Array]):
         return int(self.values.shape[1])
 
     def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
         return pa.array(np.ascontiguousarray(self.values[:, place]))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 _SAMPLE = 64  # texts of a column
 
@@ -16,7 +17,8 @@ def parts(model: Any) -> Iterator[Any]:
     """A model of scikit-learn's, and all that it is composed of."""
     yield model
     for name in ("steps", "transformers_", "transformer_list"):
-        for _, part, *_ in getattr(model, name, ()):
+        entries = getattr(model, name, ())
+        for _, part, *_ in entries if isinstance(entries, list) else ():
             yield from parts(part)
 
 
@@ -25,9 +27,10 @@ def quicken(encoder: Any) -> None:
     if not (type(encoder).__module__.startswith("sklearn.preprocessing.") and hasattr(encoder, "categories_")):
         return
     known = [[text for text in texts if isinstance(text, str)][:_SAMPLE] for texts in encoder.categories_]
-    if not (known and all(known) and hasattr(encoder, "_transform")):
+    if not (known and all(known)) or isinstance(encoder._transform, _Transform):
         return
     rows = 4 * (_SAMPLE + 1)
+    # The last of them is hardly a category.
     columns = [list(itertools.islice(itertools.cycle([*texts, "".join(texts)]), rows)) for texts in known]
     sample: Any = np.array(columns, object).T
     if hasattr(encoder, "feature_names_in_"):
@@ -65,24 +68,46 @@ def _distinct(data: Any) -> tuple[Any, Sequence[Any]] | None:
     """
     if isinstance(data, pd.DataFrame):
         columns = [data.iloc[:, place] for place in range(data.shape[1])]
-    elif isinstance(data, np.ndarray) and data.ndim == 2:
+    elif type(data) is np.ndarray and data.ndim == 2:
         columns = list(data.T)
     else:
         return None
-    places, texts = [], []
+    places, firsts = [], []
     for column in columns:
-        if not (isinstance(column.dtype, pd.StringDtype) or column.dtype == object):
+        found = _numbered(column)
+        if found is None:
             return None
-        place, different = pd.factorize(column, use_na_sentinel=False)
-        is_text = isinstance(column.dtype, pd.StringDtype) or all(type(one) is str for one in different)
-        if not is_text or len(different) > len(column) / 2:
-            return None
-        places.append(place)
-        texts.append(different)
-    numbers = np.arange(max(map(len, texts)))
-    few = [pd.Series(one.take(np.minimum(numbers, len(one) - 1)), dtype=one.dtype) for one in texts]
+        places.append(found[0])
+        firsts.append(found[1])
+    if not firsts:
+        return None
+    rows = max(map(len, firsts))
+    few = [column.take(np.resize(first, rows)) for column, first in zip(columns, firsts, strict=True)]
     if isinstance(data, np.ndarray):
         return np.column_stack(few), places
-    frame = pd.DataFrame(dict(enumerate(few)))
+    frame = pd.DataFrame({place: one.array for place, one in enumerate(few)})
     frame.columns = data.columns
     return frame, places
+
+
+def _numbered(column: Any) -> tuple[Any, Any] | None:
+    """For each row the number of its text, and for each number the first row that has it."""
+    is_object = column.dtype == object
+    if not (is_object or isinstance(column.dtype, pd.StringDtype)):
+        return None
+    try:
+        texts = pa.array(np.asarray(column) if is_object else column, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):  # other things among them
+        return None
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    is_text = pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)
+    if not is_text or (is_object and texts.null_count):  # scikit-learn tells None from NaN
+        return None
+    coded = texts.dictionary_encode(null_encoding="encode")
+    if len(coded.dictionary) > len(texts) / 2:
+        return None
+    numbers = coded.indices.to_numpy()
+    first = np.zeros(len(coded.dictionary), np.int64)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    return numbers, first

@@ -88,10 +88,10 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
 
 def _quicken(model: Any) -> None:
     """Replace what is slow in a model by what answers the same."""
-    with contextlib.suppress(Exception):  # versions of the packages that are made otherwise are left as they are
-        for part in encoders.parts(model.get_raw_model()):
-            encoders.quicken(part)
-            trees.quicken(part)
+    for part in encoders.parts(model.get_raw_model()) if hasattr(model, "get_raw_model") else ():
+        for quicken in (encoders.quicken, trees.quicken):
+            with contextlib.suppress(Exception):  # what other versions of the packages made otherwise stays as it is
+                quicken(part)
 
 
 def settled(model: LoadedModel) -> None:

@@ -17,24 +17,31 @@ import pandas as pd
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Bits = type[np.unsignedinteger[Any]]
-"""Of a tree's leaves."""
+"""The type in which a tree's leaves are kept, a bit for each."""
 
 _GROUP = 128
 """Most trees whose tables are used together: they have to fit the cache of a core."""
 _ROWS = 512
 """Rows that are scored together, for the same reason."""
+_FEW_ROWS = 64
+"""Fewer rows than these LightGBM scores sooner."""
 _MOST_LEAVES = 64
 _MOST_BYTES = 128 << 20
-"""Of a model's tables, if no two tests had the same threshold; a hundred trees of 31 leaves have at most 1.6 MB."""
+"""Most memory for the tables of a model, which is at most 1.6 MB for a hundred trees of 31 leaves."""
+_MOST_PAIRS = 1 << 22
+"""Most tests of a feature times intervals of it in a group: memory while a table is made."""
 _SAMPLE = 256  # rows
 _ZERO = float(np.float32(1e-35))
 """LightGBM takes for 0 what is as near to it."""
 _BELOW_ZERO = float(np.nextafter(-_ZERO, -np.inf))
 _DEFAULT_LEFT = 2
 _ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2
-_CHOICES = ("start_iteration", "num_iteration", "raw_score", "pred_leaf", "pred_contrib", "pred_early_stop")
-_SUMS = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
-_POWERS = ("poisson", "gamma", "tweedie")
+_DEFAULTS = {"start_iteration": 0, "num_iteration": None} | dict.fromkeys(
+    ("raw_score", "pred_leaf", "pred_contrib", "pred_early_stop", "validate_features"), False
+)
+"""Options of `Booster.predict` that change what it gives or checks."""
+_SUM_OBJECTIVES = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
+_LOG_OBJECTIVES = ("poisson", "gamma", "tweedie")
 
 
 class _UnsupportedError(Exception):
@@ -61,20 +68,25 @@ class _Group(NamedTuple):
             NaN, a column for each tree.
         leaves: the values of all leaves, one tree's after the other's.
         first: by tree, where its leaves begin, as a column.
-        of: the class.
+        class_index: the class whose sum they add to.
     """
 
     tables: Sequence[tuple[int, Array, Array]]
     leaves: Array
     first: Array
-    of: int
+    class_index: int
 
 
 def quicken(model: Any) -> None:
-    """Have a model of LightGBM's predict in this way, where its own answers to made-up rows are the same."""
+    """Have a model of LightGBM's predict in this way, where its own answers to made-up rows are the same.
+
+    It has to stay as it is from then on: trees that are changed later don't count.
+    """
     if not type(model).__module__.startswith("lightgbm.") or not hasattr(np, "bitwise_count"):  # numpy 1
         return
     booster = getattr(model, "booster_", model)
+    if isinstance(booster.predict, _Predict):
+        return
     try:
         quick = _Predict(booster)
     except _UnsupportedError:
@@ -103,16 +115,18 @@ class _Predict:
         self._classes = int(head["num_tree_per_iteration"])
         self._output = _output(head.get("objective", ""), self._classes)
         self._groups = []
-        for of in range(self._classes):
-            ours = trees[of :: self._classes]
-            size = math.ceil(len(ours) / math.ceil(len(ours) / _GROUP))
-            self._groups += [_group(ours[start : start + size], bits, of) for start in range(0, len(ours), size)]
+        for index in range(self._classes):
+            of_class = trees[index :: self._classes]
+            size = math.ceil(len(of_class) / math.ceil(len(of_class) / _GROUP))
+            starts = range(0, len(of_class), size)
+            self._groups += [_group(of_class[start : start + size], bits, index) for start in starts]
 
     def __reduce__(self) -> Any:
         return getattr, (self._own.__self__, "predict")  # a copy elsewhere is LightGBM's own
 
     def __call__(self, data: Any, *args: Any, **options: Any) -> Any:
-        matrix = None if args or any(options.get(name) for name in _CHOICES) else self._matrix(data)
+        plain = not args and all(options.get(name, value) == value for name, value in _DEFAULTS.items())
+        matrix = self._matrix(data) if plain else None
         return self._own(data, *args, **options) if matrix is None else self._output(self._sums(matrix))
 
     def _matrix(self, data: Any) -> Array | None:
@@ -123,8 +137,8 @@ class _Predict:
         ):
             data = data.to_numpy(np.float64)
         # It takes integers in an array for floats of 32 bits.
-        fits = isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype in (np.float32, np.float64)
-        return data if fits and len(data) and data.shape[1] == self._columns else None
+        fits = type(data) is np.ndarray and data.ndim == 2 and data.dtype in (np.float32, np.float64)
+        return data if fits and len(data) >= _FEW_ROWS and data.shape[1] == self._columns else None
 
     def _sums(self, data: Array) -> Array:
         """By class and row, the sum of the leaves that the row reaches, added in LightGBM's order."""
@@ -132,12 +146,12 @@ class _Predict:
         for start in range(0, len(data), _ROWS):
             rows = data[start : start + _ROWS]
             for group in self._groups:
-                left = np.ones((len(rows), len(group.first)), np.uint32)  # for trees without a test
+                remain = np.ones((len(rows), len(group.first)), np.uint32)  # where no tree has a test
                 for number, (feature, ends, table) in enumerate(group.tables):
                     found = table.take(ends.searchsorted(rows[:, feature]), axis=0)
-                    left = np.bitwise_and(left, found, out=left) if number else found
-                leaf = np.add(np.bitwise_count(left - left.dtype.type(1)).T, group.first, order="C")
-                total = sums[group.of, start : start + _ROWS]
+                    remain = np.bitwise_and(remain, found, out=remain) if number else found
+                leaf = np.add(np.bitwise_count(remain - remain.dtype.type(1)).T, group.first, order="C")
+                total = sums[group.class_index, start : start + _ROWS]
                 for values in group.leaves.take(leaf):  # numpy's sum over an axis promises no order
                     total += values
         return sums
@@ -172,11 +186,13 @@ def _parsed(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
 
 def _output(objective: str, classes: int) -> Callable[[Array], Array]:
     """What LightGBM makes of the sums: the objective's `ConvertOutput`."""
-    name, *settings = objective.split() or ["regression"]  # an objective of one's own isn't described
-    told = dict(setting.partition(":")[::2] for setting in settings)
-    if name in _SUMS and "sqrt" not in told and classes == 1:
+    if not objective and classes == 1:  # one's own isn't described, and its sums are what it gives
         return lambda sums: sums[0]
-    if name in _POWERS and classes == 1:
+    name, *settings = objective.split() or [""]
+    told = dict(setting.partition(":")[::2] for setting in settings)
+    if name in _SUM_OBJECTIVES and "sqrt" not in told and classes == 1:
+        return lambda sums: sums[0]
+    if name in _LOG_OBJECTIVES and classes == 1:
         return lambda sums: _exp(sums[0])
     if name == "binary" and classes == 1:
         slope = float(told["sigmoid"])
@@ -193,11 +209,17 @@ def _softmax(sums: Array) -> Array:
 
 def _exp(values: Array) -> Array:
     """The C library's exponential, which LightGBM takes: numpy's own differs from it in the last bit."""
-    powers = [math.exp(value) if value < 709 else float(np.exp(value)) for value in values.ravel().tolist()]
-    return np.array(powers).reshape(values.shape)
+    return np.array([_power(value) for value in values.ravel().tolist()]).reshape(values.shape)
 
 
-def _group(trees: Sequence[Mapping[str, str]], bits: Bits, of: int) -> _Group:
+def _power(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+def _group(trees: Sequence[Mapping[str, str]], bits: Bits, class_index: int) -> _Group:
     leaves, tests = np.zeros((len(trees), np.iinfo(bits).bits)), list[_Test]()
     for place, tree in enumerate(trees):
         order, found = _tests(place, tree)
@@ -209,7 +231,7 @@ def _group(trees: Sequence[Mapping[str, str]], bits: Bits, of: int) -> _Group:
     if len(features) > len(trees):  # then each feature has so few tests that LightGBM is faster
         raise _UnsupportedError
     tables = [(one, *_table([test for test in tests if test.feature == one], len(trees), bits)) for one in features]
-    return _Group(tables, leaves.ravel(), (np.arange(len(trees)) * leaves.shape[1])[:, None], of)
+    return _Group(tables, leaves.ravel(), (np.arange(len(trees)) * leaves.shape[1])[:, None], class_index)
 
 
 def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]:
@@ -246,6 +268,8 @@ def _table(tests: Sequence[_Test], trees: int, bits: Bits) -> tuple[Array, Array
     # What is nearly 0 is 0, so no interval ends among it. Past infinity, NaN alone is sorted.
     ends = np.where(abs(threshold) > _ZERO, threshold, np.where(threshold < 0, _BELOW_ZERO, _ZERO))
     ends = np.unique([*ends.ravel(), _BELOW_ZERO, _ZERO, np.inf])
+    if len(tests) * len(ends) > _MOST_PAIRS:
+        raise _UnsupportedError
     value = np.append(ends, np.nan)
     value = np.where(np.isnan(value) & (missing != _NAN_IS_MISSING), 0.0, value)
     value = np.where(abs(value) <= _ZERO, 0.0, value)
