@@ -1,6 +1,6 @@
 """What scoring the changes of a table costs beside scoring all of it.
 
-    python tests/benchmarks/changes.py [--rows 4000000] [--trees 1000 100] [--shares 0.001 0.01 0.1]
+    python tests/benchmarks/changes.py [--rows 4000000] [--trees 5000 1000 100] [--shares 0.001 0.01 0.1]
         [--picture FILE] [--json FILE]
 
 A table of 20 doubles, scored by LightGBM models of so many trees. Then a share of the rows changes, at the end of the
@@ -38,7 +38,7 @@ def main() -> None:
     """Compare the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=4_000_000)
-    parser.add_argument("--trees", type=int, nargs="+", default=[1000, 100])
+    parser.add_argument("--trees", type=int, nargs="+", default=[5000, 1000, 100])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.001, 0.01, 0.1])
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path)
@@ -129,7 +129,7 @@ def draw(results: list[dict[str, Any]], picture: Path) -> None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()
     colors = {"the end": "#d97706", "scattered": "#1f2937"}
-    for trees, style in zip(sorted({one["trees"] for one in results}), (":", "-"), strict=False):
+    for trees, style in zip(sorted({one["trees"] for one in results}), (":", "--", "-"), strict=False):
         for where, color in colors.items():
             found = [one for one in results if (one["where"], one["trees"]) == (where, trees)]
             places, costs = [100 * one["share"] for one in found], [100 / one["ratio"] for one in found]
