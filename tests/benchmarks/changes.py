@@ -126,7 +126,7 @@ def draw(results: list[dict[str, Any]], picture: Path) -> None:
     """The cost as a share of scoring all, over the share of the rows that changed."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     colors = {"the end": "#d97706", "scattered": "#1f2937"}
     for trees, style in zip(sorted({one["trees"] for one in results}), (":", "--", "-"), strict=False):
@@ -139,7 +139,7 @@ def draw(results: list[dict[str, Any]], picture: Path) -> None:
     shares = sorted({100 * one["share"] for one in results})
     axis.set_xticks(shares, [f"{share:g}" for share in shares])
     axis.set_ylim(bottom=0)
-    axis.legend(title="model, and where rows changed", frameon=False)
+    figure.legend(title="model, and where rows changed", frameon=False, loc="outside right upper")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture)
 
