@@ -67,7 +67,7 @@ class _Group(NamedTuple):
         tables: a feature, the upper ends of its intervals and what these leave: a row for each interval and one for
             NaN, a column for each tree.
         leaves: the values of all leaves, one tree's after the other's.
-        first: by tree, where its leaves begin, as a column.
+        first: by tree, the place before its leaves, as a column.
         class_index: the class whose sum they add to.
     """
 
@@ -82,7 +82,7 @@ def quicken(model: Any) -> None:
 
     It has to stay as it is from then on: trees that are changed later don't count.
     """
-    if not type(model).__module__.startswith("lightgbm.") or not hasattr(np, "bitwise_count"):  # numpy 1
+    if not type(model).__module__.startswith("lightgbm."):
         return
     booster = getattr(model, "booster_", model)
     if isinstance(booster.predict, _Predict):
@@ -150,7 +150,9 @@ class _Predict:
                 for number, (feature, ends, table) in enumerate(group.tables):
                     found = table.take(ends.searchsorted(rows[:, feature]), axis=0)
                     remain = np.bitwise_and(remain, found, out=remain) if number else found
-                leaf = np.add(np.bitwise_count(remain - remain.dtype.type(1)).T, group.first, order="C")
+                # One bit remains of each tree, so as a number it is a power of 2, which a float holds exactly.
+                powers = np.frexp(remain.astype(np.float32 if remain.itemsize == 4 else np.float64))[1]
+                leaf = np.add(powers.T, group.first, order="C")
                 total = sums[group.class_index, start : start + _ROWS]
                 for values in group.leaves.take(leaf):  # numpy's sum over an axis promises no order
                     total += values
@@ -231,7 +233,7 @@ def _group(trees: Sequence[Mapping[str, str]], bits: Bits, class_index: int) -> 
     if len(features) > len(trees):  # then each feature has so few tests that LightGBM is faster
         raise _UnsupportedError
     tables = [(one, *_table([test for test in tests if test.feature == one], len(trees), bits)) for one in features]
-    return _Group(tables, leaves.ravel(), (np.arange(len(trees)) * leaves.shape[1])[:, None], class_index)
+    return _Group(tables, leaves.ravel(), (np.arange(len(trees)) * leaves.shape[1] - 1)[:, None], class_index)
 
 
 def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]:
