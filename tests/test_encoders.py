@@ -172,7 +172,7 @@ def test_only_what_scikit_learn_composes_is_looked_into() -> None:
         steps = 5
 
     model = make_pipeline(Counted(), "passthrough", make_pipeline(OneHotEncoder()))
-    found = [type(part).__name__ for part in encoders.parts(model)]
+    found = [type(part).__name__ for part in models._parts(model)]
     assert found == ["Pipeline", "Counted", "str", "Pipeline", "OneHotEncoder"]
 
 
@@ -199,6 +199,6 @@ def test_a_loaded_pipeline_is_quick_in_all_of_its_parts(tmp_path: Path) -> None:
     unset = dict.fromkeys(("model_config", "extra_env", "params"))
     loaded = models.get(str(tmp_path / "model"), {"digest": str(tmp_path), "enforced": True, "label": "m", **unset})
     raw = loaded.predict.__self__.get_raw_model()  # type: ignore[attr-defined]
-    quick = [part for part in encoders.parts(raw) if isinstance(vars(part).get("_transform"), encoders._Transform)]
+    quick = [part for part in models._parts(raw) if isinstance(vars(part).get("_transform"), encoders._Transform)]
     assert [type(part) for part in quick] == [OneHotEncoder, OneHotEncoder, OrdinalEncoder]
     assert _same(loaded.predict(data), expected)

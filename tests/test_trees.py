@@ -96,7 +96,8 @@ def test_it_answers_to_the_last_bit_as_lightgbm(kind: str) -> None:
     near = trees._Predict(lightgbm.Booster(model_str=booster.model_to_string())).sample()
     data = np.concatenate([_data(1100, seed=1), near])
     numbers = pd.DataFrame(data[:1100]).astype({1: "int64"})
-    for given in (data, np.asfortranarray(data), data[:1100].astype("float32"), data[:1], data[:3, ::-1], numbers):
+    few = [data[:1], data[:3, ::-1], data[:63], data[:64], data[:65, ::-1]]
+    for given in (data, np.asfortranarray(data), data[::-2], data[:1100].astype("float32"), numbers, *few):
         assert _same(booster.predict(given), own(given))
 
 

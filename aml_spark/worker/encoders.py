@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,6 @@ import pandas as pd
 import pyarrow as pa
 
 _SAMPLE = 64  # texts of a column
-
-
-def parts(model: Any) -> Iterator[Any]:
-    """A model of scikit-learn's, and all that it is composed of."""
-    yield model
-    for name in ("steps", "transformers_", "transformer_list"):
-        entries = getattr(model, name, ())
-        for _, part, *_ in entries if isinstance(entries, list) else ():
-            yield from parts(part)
 
 
 def quicken(encoder: Any) -> None:
@@ -30,7 +21,7 @@ def quicken(encoder: Any) -> None:
     if not (known and all(known)) or isinstance(encoder._transform, _Transform):
         return
     rows = 4 * (_SAMPLE + 1)
-    # The last of them is hardly a category.
+    # All texts in one are hardly a category, so they stand for an unknown text.
     columns = [list(itertools.islice(itertools.cycle([*texts, "".join(texts)]), rows)) for texts in known]
     sample: Any = np.array(columns, object).T
     if hasattr(encoder, "feature_names_in_"):

@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,19 @@ def get(folder: str, spec: Mapping[str, Any]) -> LoadedModel:
 
 def _quicken(model: Any) -> None:
     """Replace what is slow in a model by what answers the same."""
-    for part in encoders.parts(model.get_raw_model()) if hasattr(model, "get_raw_model") else ():
+    for part in _parts(model.get_raw_model()) if hasattr(model, "get_raw_model") else ():
         for quicken in (encoders.quicken, trees.quicken):
             with contextlib.suppress(Exception):  # what other versions of the packages made otherwise stays as it is
                 quicken(part)
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """A model of scikit-learn's, and all that it is composed of."""
+    yield model
+    for name in ("steps", "transformers_", "transformer_list"):
+        entries = getattr(model, name, ())
+        for _, part, *_ in entries if isinstance(entries, list) else ():
+            yield from _parts(part)
 
 
 def settled(model: LoadedModel) -> None:
