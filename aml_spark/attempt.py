@@ -18,7 +18,7 @@ from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request, from_spec
 from aml_spark.session import check_isolation
 from aml_spark.signature import check_columns
-from aml_spark.table import Commit, Detail, Table
+from aml_spark.table import Commit, Snapshot, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -61,11 +61,12 @@ def carried_out(spark: SparkSession, request: Request, pinned: PinnedModel | Non
         check_isolation(spark)
     target = Table.of(request.target)
     old = _target(spark, target)  # before the source: what another job scores meanwhile can't be newer then
-    found = _source(spark, request)
-    if old is not None and old.id == found.id:
+    ledger = Ledger.of(old)
+    found = _source(spark, request, ledger.entry)
+    was_looked_up = ledger.entry is not None and ledger.entry.source_id == found.id
+    if old and not was_looked_up and table.identifier(spark, target) == found.id:
         raise TargetError(f"the target {request.target!r} is the source itself", hint="name another table as target")
     pinned = pinned or pin(request.model)
-    ledger = Ledger() if old is None else Ledger.of(old.commits)
     job, df = _job(spark, request, found, old, pinned, ledger)
     due = _due(spark, job, ledger)
     if due.scope == "nothing" and ledger.entry is not None and ledger.version is not None:
@@ -98,10 +99,10 @@ def scored_again(
     name: str | None,
 ) -> ScoreResult:
     """Score rows once more that a target holds already, as it was asked for the last time."""
-    old = table.detail(spark, Table.of(target), commits=None)
-    if old is None:
+    old = table.history(spark, Table.of(target))
+    if not old:
         raise TableNotFoundError(f"{target!r} doesn't exist; expected a Delta table that score() wrote")
-    ledger = Ledger.of(old.commits)
+    ledger = Ledger.of(old)
     has, version = ledger.entry, ledger.version
     if has is None or version is None or ledger.changed_since:
         what = "nothing in its history says that" if has is None else "others changed rows of it since"
@@ -117,7 +118,7 @@ def scored_again(
     check_isolation(spark)
     # Only a backfill from a version reads the feed.
     request = replace(request, on_missing_feed="rescore" if from_version is None else "raise")
-    found = replace(_source(spark, request), version=has.source_version)
+    found = replace(_source(spark, request, has), version=has.source_version, mark=has.source_mark)
     if found.id != has.source_id:
         raise TargetError(f"the source {request.source!r} is another table than before", hint="call score() first")
     pinned = pin(request.model)
@@ -129,7 +130,7 @@ def scored_again(
             f"{has.model_uri!r} isn't any more what scored {target!r}: its files are others", hint="say which: model=…"
         )
     chosen = {"name": name or job.entry.attempt, "where": where, "from_version": from_version}
-    for commit in old.commits:
+    for commit in old:
         if commit.operation == "RESTORE":
             break
         earlier = Entry.of(commit)
@@ -146,9 +147,8 @@ def scored_again(
     return _done(job, due, rejected, table.history(spark, job.target, _RECENT))
 
 
-def _target(spark: SparkSession, target: Table) -> Detail | None:
-    found = table.detail(spark, target, commits=_RECENT)
-    return None if found is None else replace(found, commits=_sufficing(spark, target, found.commits))
+def _target(spark: SparkSession, target: Table) -> Sequence[Commit]:
+    return _sufficing(spark, target, table.history(spark, target, _RECENT))
 
 
 def _sufficing(spark: SparkSession, target: Table, newest: Sequence[Commit]) -> Sequence[Commit]:
@@ -156,26 +156,31 @@ def _sufficing(spark: SparkSession, target: Table, newest: Sequence[Commit]) -> 
     return newest if len(newest) < _RECENT or Ledger.suffices(newest) else table.history(spark, target)
 
 
-def _source(spark: SparkSession, request: Request) -> Detail:
+def _source(spark: SparkSession, request: Request, has: Entry | None) -> Snapshot:
     source, version = Table.of(request.source), request.source_version
-    found = table.detail(spark, source)
-    if found is None:
+    commits = table.history(spark, source, _RECENT)
+    if not commits:
         is_folder = not source.is_path and Path(source.text).is_dir()
         raise TableNotFoundError(
             f"the source {source.text!r} doesn't exist; expected a Delta table",
             hint=f"that is a table's name; the folder is {str(Path(source.text).absolute())!r}" if is_folder else None,
         )
-    if version is not None:
-        if not 0 <= version <= found.version:
-            raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {found.version}")
-        found = replace(found, version=version)
+    newest = commits[0].version
+    if version is None:
+        version = newest
+    elif not 0 <= version <= newest:
+        raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {newest}")
     if request.by_changes and request.on_missing_feed == "raise":
-        feed.check_recorded(source, found, "mode='changes'", "; or on_missing_feed='diff'")
-    return found
+        feed.check_recorded(spark, source, "mode='changes'", "; or on_missing_feed='diff'")
+    return Snapshot(
+        id=has.source_id if has is not None and has.knows(commits) else table.identifier(spark, source),
+        version=version,
+        mark=next((commit.mark for commit in commits if commit.version == version), None),
+    )
 
 
 def _job(
-    spark: SparkSession, request: Request, found: Detail, old: Detail | None, pinned: PinnedModel, ledger: Ledger
+    spark: SparkSession, request: Request, found: Snapshot, old: Sequence[Commit], pinned: PinnedModel, ledger: Ledger
 ) -> tuple[Job, DataFrame]:
     """The job that would do it, if it is due, and the source's rows."""
     source, target = Table.of(request.source), Table.of(request.target)
@@ -184,10 +189,11 @@ def _job(
     kept = frame.kept_columns(df, request.key, request.columns, request.prediction)
     entry = Entry(
         attempt=str(uuid.uuid4()),
-        sequence=ledger.next_sequence(old.version if old else None),
+        sequence=ledger.next_sequence(old[0].version if old else None),
         source=source.text,
         source_id=found.id,
         source_version=found.version,
+        source_mark=found.mark,
         model=pinned.name,
         model_version=pinned.version,
         model_uri=pinned.pinned_uri,
@@ -196,12 +202,12 @@ def _job(
         spec={**request.spec(source.text), "model": pinned.name},
         library=__version__,
         columns=[*kept, request.prediction, frame.MODEL_VERSION],
-        based_on=old.version if old else None,
+        based_on=old[0].version if old else None,
         query_id=request.query_id,
         batch_id=request.batch_id,
     )
     ours = ledger.entry.columns if ledger.entry and not request.overwrite else []
-    existing = [] if old is None else spark.sql(f"SELECT * FROM {target.sql} LIMIT 0").columns
+    existing = spark.sql(f"SELECT * FROM {target.sql} LIMIT 0").columns if old else []
     foreign = {name.lower() for name in existing} - {name.lower() for name in ours} if ours else set[str]()
     if taken := [name for name in entry.columns if name.lower() in foreign]:
         raise TargetError(
@@ -224,7 +230,7 @@ def _job(
 
 def _due(spark: SparkSession, job: Job, ledger: Ledger) -> Due:
     request, has = job.request, ledger.entry
-    if job.old is None:
+    if not job.old:
         return Due(scope="all", reason="the target is new")
     if not request.overwrite and has is None:
         if not table.has_transaction(spark, job.target, APP_ID):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_spark.analysis import condition
 from aml_spark.errors import FeedError
-from aml_spark.table import Detail, Table, quoted
+from aml_spark.table import Table, properties, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -48,19 +48,19 @@ def changes(spark: SparkSession, table: Table, first: int, last: int) -> DataFra
     return reader.load(table.text) if table.is_path else reader.table(table.sql)
 
 
-def check_recorded(table: Table, found: Detail, reader: str, instead: str = "") -> None:
+def check_recorded(spark: SparkSession, table: Table, reader: str, instead: str = "") -> None:
     """Whether a table records a feed.
 
     Args:
+        spark: the session.
         table: the table.
-        found: what Delta says of it.
         reader: who reads the feed, for the error.
         instead: what else may be done, for its hint.
 
     Raises:
         FeedError: it doesn't.
     """
-    if found.properties.get(ENABLED, "").lower() != "true":
+    if properties(spark, table).get(ENABLED, "").lower() != "true":
         raise FeedError(
             f"the source {table.text!r} records no changes, which {reader} reads",
             hint=f"ALTER TABLE {table.sql} SET TBLPROPERTIES ({ENABLED} = true){instead}",

@@ -68,10 +68,10 @@ def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
         TableNotFoundError: it isn't there, or isn't a Delta table.
     """
     of = Table.of(reach(spark, target))
-    found = table.detail(spark, of, commits=None)
-    if found is None:
+    known = table.history(spark, of)
+    if not known:
         raise TableNotFoundError(f"{target!r} doesn't exist; expected a Delta table that score() wrote")
-    commits = [(commit, Entry.of(commit)) for commit in found.commits]
+    commits = [(commit, Entry.of(commit)) for commit in known]
     return [
         ScoredCommit(
             version=commit.version,

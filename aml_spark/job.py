@@ -17,7 +17,7 @@ from aml_spark.model import PinnedModel
 from aml_spark.request import Request
 from aml_spark.session import isolated, watched
 from aml_spark.spark_ml import is_spark_ml
-from aml_spark.table import Commit, Detail, Stamp, Table
+from aml_spark.table import Commit, Stamp, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -35,7 +35,7 @@ class Job:
         request: what was asked for.
         source: where the rows come from.
         target: where they go.
-        old: what the target was; None where it is new.
+        old: the target's commits, newest first, or the first of them; none where it is new.
         pinned: the model.
         entry: what the commit says.
         kept: columns of the source that the target gets.
@@ -46,7 +46,7 @@ class Job:
     request: Request
     source: Table
     target: Table
-    old: Detail | None
+    old: Sequence[Commit]
     pinned: PinnedModel
     entry: Entry
     kept: Sequence[str]
@@ -74,14 +74,14 @@ def write_all(job: Job, df: DataFrame) -> int:
         _watch(job, lambda: _check_key(job, df))
     scored = _predicted(job, job.spark, df)
     schema = "replaced" if job.request.overwrite else "kept"
-    if job.old is not None and not job.request.overwrite:
+    if job.old and not job.request.overwrite:
         existing = job.spark.sql(f"SELECT * FROM {job.target.sql}")
         _check_fit(job, scored, existing)
         if set(scored.drop(frame.REASON).columns) - set(existing.columns):
             schema = "grown"
     with _quarantined(job, scored) as (rows, rejected):
         content = _beside_others(job, rows, existing) if job.others else rows
-        _watch(job, lambda: table.replace(content, job.target, job.stamp, exists=job.old is not None, schema=schema))
+        _watch(job, lambda: table.replace(content, job.target, job.stamp, exists=bool(job.old), schema=schema))
     return rejected
 
 

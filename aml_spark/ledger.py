@@ -33,6 +33,10 @@ _KEEPS_ROWS = frozenset(
 )
 
 
+# Those after which the table is the same. Others may have made another in its place, or have brought one back.
+_KEEPS_TABLE = _KEEPS_ROWS | {"DELETE", "MERGE", "STREAMING UPDATE", "UPDATE", "WRITE"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What a commit of ours carries as `userMetadata`.
@@ -43,6 +47,7 @@ class Entry:
         source: name or path of the source.
         source_id: Delta's id of it.
         source_version: the version that was scored.
+        source_mark: that of the commit which made it, or None.
         model: name in the registry, or None.
         model_version: version in the registry, or None.
         model_uri: address without alias.
@@ -79,6 +84,7 @@ class Entry:
     query_id: str | None = None
     batch_id: int | None = None
     backfill: Mapping[str, Any] | None = None
+    source_mark: str | None = None
 
     def to_json(self) -> str:
         """As the commit carries it."""
@@ -99,6 +105,15 @@ class Entry:
     def of(cls, commit: Commit) -> Entry | None:
         """What a commit of ours says; None where it isn't ours, or only put files together after one."""
         return None if commit.operation in _KEEPS_ROWS else cls.from_json(commit.metadata)
+
+    def knows(self, commits: Sequence[Commit]) -> bool:
+        """Whether these newest commits of a table show that it is the source still: nothing else has to be asked."""
+        for commit in commits:
+            if commit.version <= self.source_version:
+                return (commit.version, commit.mark) == (self.source_version, self.source_mark)
+            if commit.operation not in _KEEPS_TABLE:
+                break
+        return False
 
     def same_model(self, other: Entry) -> bool:
         """Whether both score with the same model."""

@@ -33,7 +33,7 @@ def check(spark: SparkSession, target: Table, key: Sequence[str]) -> None:
     if taken := [name for name in key if name in _OWN]:
         raise ArgumentError(f"key names {taken[0]!r}, and the rejects have a column of that name: {listed(_OWN)}")
     found = place(target)
-    if table.detail(spark, found) is not None:
+    if table.history(spark, found, 1):
         columns = spark.sql(f"SELECT * FROM {found.sql} LIMIT 0").columns
         if not set(columns) >= set(_OWN):
             raise TargetError(
@@ -77,11 +77,11 @@ def read_rejects(spark: SparkSession, target: str) -> DataFrame:
     from pyspark.sql import functions as F
 
     of = Table.of(reach(spark, target))
-    for needed in (of, place(of)):
-        if table.detail(spark, needed) is None:
-            what = "no row of it was ever rejected" if needed is not of else "it doesn't exist"
-            raise TableNotFoundError(f"{target!r} has no rejects: {what}")
-    commits = [(commit.version, Entry.of(commit)) for commit in table.history(spark, of)]
+    history = table.history(spark, of)
+    if not history or not table.history(spark, place(of), 1):
+        what = "no row of it was ever rejected" if history else "it doesn't exist"
+        raise TableNotFoundError(f"{target!r} has no rejects: {what}")
+    commits = [(commit.version, Entry.of(commit)) for commit in history]
     known = [(entry.attempt, version) for version, entry in commits if entry is not None]
     committed = spark.createDataFrame(known or [("", 0)], "attempt string, target_version bigint")
     return spark.sql(f"SELECT * FROM {place(of).sql}").join(F.broadcast(committed), "attempt")

@@ -16,7 +16,7 @@ from aml_spark.errors import ArgumentError, ConflictError
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
 from aml_spark.session import copied, is_connect
-from aml_spark.table import Detail, Table, detail
+from aml_spark.table import Table, history, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -112,9 +112,9 @@ def score_stream(
         overwrite=overwrite,
     )
     place, first = Table.of(source), None
-    if found := detail(spark, place):
-        feed.check_recorded(place, found, "a stream")
-        first = _first_version(spark, place, found, checkpoint)
+    if history(spark, place, 1):
+        feed.check_recorded(spark, place, "a stream")
+        first = _first_version(spark, place, checkpoint)
     begun = attempt.carried_out(spark, request, pinned)
     # What the log has lost is no loss: the target's history says what is due.
     reader = spark.readStream.format("delta").options(readChangeFeed="true", failOnDataLoss="false")
@@ -144,7 +144,7 @@ def _check_trigger(spark: SparkSession, trigger: Mapping[str, Any] | None) -> No
         raise ArgumentError("trigger is 'continuous', in which Spark has no micro-batches", hint=_TRIGGERS)
 
 
-def _first_version(spark: SparkSession, source: Table, found: Detail, checkpoint: str) -> int | None:
+def _first_version(spark: SparkSession, source: Table, checkpoint: str) -> int | None:
     """The version that the query's first micro-batch ended with, or None where there was none.
 
     A query has to begin no later when it is started again: Spark plans its last micro-batch once more, which may be the
@@ -159,7 +159,7 @@ def _first_version(spark: SparkSession, source: Table, found: Detail, checkpoint
             return None
         raise
     offset = json.loads(lines[0][0].splitlines()[-1])
-    if offset["reservoirId"] != found.id:
+    if offset["reservoirId"] != identifier(spark, source):
         raise ArgumentError(
             f"the checkpoint {checkpoint!r} is of another source than {source.text!r}",
             hint="delete it, nothing is lost by that; or give the query a checkpoint of its own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import time
@@ -15,7 +16,7 @@ from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableEr
 from aml_spark.refusals import refusal
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 _logger = logging.getLogger(__name__)
 
@@ -65,26 +66,37 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One commit of a table's history. `rows` and `deleted` are how many it wrote and deleted, where Delta tells."""
+    """One commit of a table's history.
+
+    Args:
+        version: the version that it made.
+        operation: Delta's name of what it did.
+        metadata: its `userMetadata`, or None.
+        rows, deleted: how many rows it wrote and deleted, or None where Delta doesn't tell.
+        mark: twelve digits that no commit of another table has.
+    """
 
     version: int
     operation: str
     metadata: str | None
     rows: int | None
     deleted: int | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
-    """What Delta says of a table: its `id` (a GUID made with the table), newest version, properties and commits.
+class Snapshot:
+    """A version of one table.
 
-    The commits are the newest first: all that the table still knows, or the first of them.
+    Args:
+        id: a GUID that Delta made with the table; one that is made anew in its place has another.
+        version: its number.
+        mark: that of the commit which made it, or None where it isn't known.
     """
 
     id: str
     version: int
-    properties: Mapping[str, str]
-    commits: Sequence[Commit]
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,70 +132,95 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def detail(spark: SparkSession, table: Table, *, commits: int | None = 1) -> Detail | None:
-    """Look a table up.
+def snapshot(spark: SparkSession, table: Table) -> Snapshot | None:
+    """The newest version of a table, or None where nothing is there yet.
+
+    Raises:
+        TableError: as `history` does.
+    """
+    newest = history(spark, table, 1)
+    return Snapshot(id=identifier(spark, table), version=newest[0].version) if newest else None
+
+
+def identifier(spark: SparkSession, table: Table) -> str:
+    """Delta's id of a table that is there.
+
+    To tell it Delta counts the table's files, which costs more than anything else here, and much where they are many.
+    """
+    found = _described(spark, table, "DETAIL")
+    if not found:
+        raise TableNotFoundError(f"{table.text!r} was there a moment ago, and isn't any more")
+    return str(found[0]["id"])
+
+
+def properties(spark: SparkSession, table: Table) -> dict[str, str]:
+    """The properties of a table that is there."""
+    with tried():
+        return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table.sql}").collect()}
+
+
+def history(spark: SparkSession, table: Table, newest: int | None = None) -> list[Commit]:
+    """The commits that a table still knows, newest first.
 
     Args:
         spark: the session.
         table: the table.
-        commits: how many of the newest commits to read; None reads all.
+        newest: how many of them to read; None reads all.
 
     Returns:
-        None where nothing is there yet.
+        None of them where nothing is there yet.
 
     Raises:
         TableNotFoundError: something is there which isn't a Delta table.
         SessionError: the session has no Delta.
         DataLakeError: the table lies in a data lake that the session isn't let into.
+        TableError: it can't be looked up.
     """
+    limit = "" if newest is None else f" LIMIT {newest}"
+    rows = _described(spark, table, "HISTORY", limit)
+    return [_commit(row) for row in sorted(rows, key=lambda row: row["version"], reverse=True)]
+
+
+def _described(spark: SparkSession, table: Table, what: str, limit: str = "") -> list[Row]:
+    """What Delta says of a table; nothing where nothing is there."""
     from pyspark.errors import AnalysisException, ParseException
 
     try:
-        # Without a selection, which would take a job, and so it is with the history.
+        # Without a selection, which would take a job.
         with tried():
-            found = spark.sql(f"DESCRIBE DETAIL {table.sql}").collect()[0]
+            return spark.sql(f"DESCRIBE {what} {table.sql}{limit}").collect()
     except ParseException:
         raise _no_delta() from None
     except AnalysisException as error:
         if refused := refusal(table.text, error):
             raise refused from None
-        what = condition(error)
-        if "`DETAIL`" in str(error):  # without Delta this is Spark's DESCRIBE of a table DETAIL
+        why = condition(error)
+        if f"`{what}`" in str(error):  # without Delta this is Spark's DESCRIBE of a table of that name
             raise _no_delta() from None
-        if what.startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_TABLE_NOT_FOUND")):
-            return None
-        if what.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
+        if why.startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_TABLE_NOT_FOUND")):
+            return []
+        if why.startswith("DELTA_ONLY_OPERATION"):
+            raise TableNotFoundError(
+                f"{table.text!r} is a table in another format than Delta's", hint=f"CONVERT TO DELTA {table.sql}"
+            ) from None
+        if why.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
             if table.is_path and _is_empty(spark, table.text):
-                return None
+                return []
             raise TableNotFoundError(
                 f"{table.text!r} isn't a Delta table",
                 hint=f"CONVERT TO DELTA parquet.{quoted(table.text)}; or remove the folder, where a first write to it "
                 "failed and left files",
             ) from None
-        if what.startswith("EXPECT_TABLE_NOT_VIEW"):
+        if why.startswith("EXPECT_TABLE_NOT_VIEW"):
             raise TableNotFoundError(
                 f"{table.text!r} is a view; expected a Delta table, whose versions can be told apart",
                 hint="name the table behind it, and use columns= and where= for what the view does",
             ) from None
-        raise TableError(f"{table.text!r} can't be looked up: {what}") from None
+        raise TableError(f"{table.text!r} can't be looked up: {why}") from None
     except Exception as error:  # Java's own, of the storage
         if refused := refusal(table.text, error):
             raise refused from None
         raise
-    if found["format"] != "delta":
-        raise TableNotFoundError(f"{table.text!r} is a table in format {found['format']!r}; expected 'delta'")
-    known = history(spark, table, commits)
-    return Detail(id=found["id"], version=known[0].version, properties=found["properties"] or {}, commits=known)
-
-
-def history(spark: SparkSession, table: Table, newest: int | None = None) -> list[Commit]:
-    """The commits that the table still knows, or so many of them, newest first."""
-    limit = "" if newest is None else f" LIMIT {newest}"
-    rows = spark.sql(f"DESCRIBE HISTORY {table.sql}{limit}").collect()
-    return [
-        _commit(row["version"], row["operation"], row["userMetadata"], row["operationMetrics"] or {})
-        for row in sorted(rows, key=lambda row: row["version"], reverse=True)
-    ]
 
 
 def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
@@ -203,19 +240,23 @@ def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
         return False
 
 
-def _commit(version: int, operation: str, metadata: str | None, metrics: Mapping[str, str]) -> Commit:
+def _commit(row: Row) -> Commit:
+    operation, metrics = row["operation"], row["operationMetrics"] or {}
+
     def total(*names: str) -> int | None:
         found = [int(metrics[name]) for name in names if name in metrics]
         return sum(found) if found else None
 
     # What a MERGE puts out are also the rows that share a file with those that it changes.
     written = ("numTargetRowsInserted", "numTargetRowsUpdated") if operation == "MERGE" else ("numOutputRows",)
+    said = repr((row["version"], row["timestamp"], operation, sorted(metrics.items())))
     return Commit(
-        version=version,
+        version=row["version"],
         operation=operation,
-        metadata=metadata,
+        metadata=row["userMetadata"],
         rows=total(*written),
         deleted=total("numTargetRowsDeleted", "numDeletedRows"),
+        mark=hashlib.sha256(said.encode()).hexdigest()[:12],
     )
 
 
@@ -270,7 +311,7 @@ def create(spark: SparkSession, table: Table, columns: str) -> None:
         columns: as SQL's CREATE TABLE has them.
     """
     for wait in (0.1, 0.4, 1.6, 0):
-        if detail(spark, table) is not None:
+        if history(spark, table, 1):
             return
         try:
             # A table that is being made has its folder before its first commit: to find that may be an error or none.

@@ -16,6 +16,7 @@ from mlflow.types import Schema, TensorSpec
 from models import make_total, register, register_sum
 
 import aml_spark
+from aml_spark import table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -174,16 +175,23 @@ def test_what_others_do_to_the_target_is_put_right(flow: Flow) -> None:
     assert flow.rows() == flow.expected()
 
 
-def test_a_source_that_was_restored_overwritten_or_made_anew_is_followed(flow: Flow) -> None:
+def test_a_source_that_was_restored_overwritten_or_made_anew_is_followed(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, identifier = list[str](), table.identifier
+    monkeypatch.setattr(table, "identifier", lambda spark, of: asked.append(of.text) or identifier(spark, of))
     model = f"models:/restored/{register_sum('restored')}"
     flow.make()
     flow.score(model)
+    assert asked == [flow.source]
     flow.sql("INSERT OVERWRITE SOURCE SELECT id, x + 2, y FROM SOURCE WHERE id < 8")
     assert flow.score(model).scope == "changes"
     assert flow.rows() == flow.expected()
+    assert asked == [flow.source], "its history shows that it is the same table"
     flow.sql("RESTORE TABLE SOURCE TO VERSION AS OF 0")
     assert flow.score(model).scope == "changes"
     assert flow.rows() == flow.expected()
+    assert asked == [flow.source] * 2
     older = flow.score(model, source_version=1)
     assert (older.scope, older.source_version, len(flow.rows())) == ("all", 1, 8)
     with pytest.raises(aml_spark.ArgumentError, match="source_version is 99"):

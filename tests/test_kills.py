@@ -33,7 +33,7 @@ POINTS = {
     "connect": [
         ("new", "before:table.replace"),
         ("changes", "task"),
-        ("changes", "before:table.detail"),
+        ("changes", "before:table.history"),
         ("changes", "before:attempt.pin"),
         ("changes", "after:frame.kept_columns"),
         ("changes", "after:feed.last_words"),

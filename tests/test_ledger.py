@@ -106,6 +106,34 @@ def test_metadata_of_others_is_no_entry(text: str | None) -> None:
     assert Entry.from_json(text) is None
 
 
+@pytest.mark.parametrize(
+    ("mark", "later", "knows"),
+    [
+        ("of version 3", [], True),
+        ("of version 3", ["WRITE", "OPTIMIZE", "MERGE"], True),
+        ("of another table's version 3", [], False),
+        ("of another table's version 3", ["WRITE"], False),
+        ("of version 3", ["WRITE", "RESTORE", "WRITE"], False),
+        ("of version 3", ["CREATE OR REPLACE TABLE AS SELECT"], False),
+        ("of version 3", ["an operation of the future"], False),
+        ("", [], False),
+    ],
+)
+def test_a_source_is_known_by_the_commit_that_was_scored_and_what_came_after_it(
+    mark: str, later: list[str], knows: bool
+) -> None:
+    scored = replace(_commit(3), mark=mark)
+    commits = [scored, *(_commit(4 + number, operation) for number, operation in enumerate(later))][::-1]
+    assert replace(A, source_mark="of version 3").knows([*commits, _commit(2)]) is knows
+    assert not A.knows(commits), "which an earlier version of this library wrote"
+
+
+@pytest.mark.parametrize("versions", [[], [2], [2, 1, 0], [9, 8, 7]])
+def test_a_source_is_not_known_where_the_commit_that_was_scored_is_not_there(versions: list[int]) -> None:
+    commits = [replace(_commit(version), mark="of version 3") for version in versions]
+    assert not replace(A, source_mark="of version 3").knows(commits)
+
+
 def test_a_table_without_history_holds_nothing() -> None:
     ledger = Ledger.of([])
     assert (ledger.entry, ledger.version, tuple(ledger.changed_since)) == (None, None, ())

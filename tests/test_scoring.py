@@ -265,7 +265,7 @@ def test_a_table_that_is_not_there_is_looked_up_quietly(
 ) -> None:
     spark.sql("SELECT 1").collect()
     capfd.readouterr()
-    assert [table.detail(spark, Table.of(name)) for name in ("no_such_table", str(tmp_path / "nothing"))] == [None] * 2
+    assert [table.history(spark, Table.of(name)) for name in ("no_such_table", str(tmp_path / "nothing"))] == [[]] * 2
     assert capfd.readouterr().err == ""
 
 

@@ -14,7 +14,7 @@ from aml_spark.analysis import analysed, condition, tried
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError
 from aml_spark.monitoring.quality.rows import check_time_column
-from aml_spark.table import Detail, Table
+from aml_spark.table import Snapshot, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -116,7 +116,7 @@ def opened(
         DataLakeError: a place in a data lake can't be reached; AuthenticationError: nobody is signed in to Azure.
     """
     selection = source if isinstance(source, Selection) else Selection(source)
-    found: Detail | None = None
+    found: Snapshot | None = None
     if isinstance(selection.source, str):
         of = Table.of(reach(spark, selection.source))
         found, df = _looked_up(spark, of, selection.version)
@@ -168,11 +168,11 @@ def _moment(name: str, value: str | date | None) -> datetime | None:
         ) from None
 
 
-def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[Detail | None, DataFrame]:
+def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[Snapshot | None, DataFrame]:
     """A table and the rows of one version; of a view, or a table of another format, its rows alone."""
     refused: TableNotFoundError | None = None
     try:
-        found = table.detail(spark, of)
+        found = table.snapshot(spark, of)
     except TableNotFoundError as error:
         found, refused = None, error
     if found is None:
@@ -189,7 +189,7 @@ def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[Det
         raise ArgumentError(f"version is {version}; {of.text!r} has the versions 0 to {found.version}")
     pinned = found.version if version is None else version
     df = table.read(spark, of, pinned)
-    return Detail(id=found.id, version=pinned, properties=found.properties, commits=found.commits), df
+    return Snapshot(id=found.id, version=pinned), df
 
 
 def _view(spark: SparkSession, of: Table) -> DataFrame | None:
@@ -233,7 +233,7 @@ def _compared(df: DataFrame, column: str | None, end: str, moment: datetime) -> 
     return time >= wanted if end == "since" else time < wanted
 
 
-def _asked(spark: SparkSession, selection: Selection, found: Detail, column: str | None) -> str | None:
+def _asked(spark: SparkSession, selection: Selection, found: Snapshot, column: str | None) -> str | None:
     if selection.where and _OF_THE_MOMENT.search(selection.where):
         return None
     since, until = _moment("since", selection.since), _moment("until", selection.until)

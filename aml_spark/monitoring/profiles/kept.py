@@ -95,7 +95,7 @@ def save(
         spark: the session.
         profiles: all that were asked for.
         to: Delta table: a name, a path or a URI.
-        source_id: Delta's id of the table that was read, see `table.detail`; a table that is made anew has another.
+        source_id: Delta's id of the table that was read, see `table.Snapshot`; a table that is made anew has another.
         source_version: the version of it.
         asked: the digest that `asked` gives.
 
@@ -127,7 +127,7 @@ def load(spark: SparkSession, kept_in: str, *, source_id: str, source_version: i
     from pyspark.sql import functions as F
 
     place = Table.of(reach(spark, kept_in))
-    if table.detail(spark, place) is None:
+    if not table.history(spark, place, 1):
         return None
     _check(spark, place)
     known = spark.sql(f"SELECT * FROM {place.sql}").where(
