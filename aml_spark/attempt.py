@@ -18,7 +18,7 @@ from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request, from_spec
 from aml_spark.session import check_isolation
 from aml_spark.signature import check_columns
-from aml_spark.table import Commit, Snapshot, Table
+from aml_spark.table import Commit, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -53,6 +53,21 @@ class ScoreResult:
     deleted: int = 0
     scope: str = "all"
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A version of the source.
+
+    Args:
+        id: the table's, see `table.identifier`.
+        version: its number.
+        mark: that of the commit which made it, or None where its history doesn't tell any more.
+    """
+
+    id: str
+    version: int
+    mark: str | None
 
 
 def carried_out(spark: SparkSession, request: Request, pinned: PinnedModel | None = None) -> ScoreResult:
@@ -156,7 +171,7 @@ def _sufficing(spark: SparkSession, target: Table, newest: Sequence[Commit]) -> 
     return newest if len(newest) < _RECENT or Ledger.suffices(newest) else table.history(spark, target)
 
 
-def _source(spark: SparkSession, request: Request, has: Entry | None) -> Snapshot:
+def _source(spark: SparkSession, request: Request, has: Entry | None) -> _Source:
     source, version = Table.of(request.source), request.source_version
     commits = table.history(spark, source, _RECENT)
     if not commits:
@@ -172,7 +187,7 @@ def _source(spark: SparkSession, request: Request, has: Entry | None) -> Snapsho
         raise ArgumentError(f"source_version is {version}; {source.text!r} has the versions 0 to {newest}")
     if request.by_changes and request.on_missing_feed == "raise":
         feed.check_recorded(spark, source, "mode='changes'", "; or on_missing_feed='diff'")
-    return Snapshot(
+    return _Source(
         id=has.source_id if has is not None and has.knows(commits) else table.identifier(spark, source),
         version=version,
         mark=next((commit.mark for commit in commits if commit.version == version), None),
@@ -180,7 +195,7 @@ def _source(spark: SparkSession, request: Request, has: Entry | None) -> Snapsho
 
 
 def _job(
-    spark: SparkSession, request: Request, found: Snapshot, old: Sequence[Commit], pinned: PinnedModel, ledger: Ledger
+    spark: SparkSession, request: Request, found: _Source, old: Sequence[Commit], pinned: PinnedModel, ledger: Ledger
 ) -> tuple[Job, DataFrame]:
     """The job that would do it, if it is due, and the source's rows."""
     source, target = Table.of(request.source), Table.of(request.target)

@@ -85,21 +85,6 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A version of one table.
-
-    Args:
-        id: a GUID that Delta made with the table; one that is made anew in its place has another.
-        version: its number.
-        mark: that of the commit which made it, or None where it isn't known.
-    """
-
-    id: str
-    version: int
-    mark: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
     """What a commit of ours carries.
 
@@ -132,18 +117,8 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def snapshot(spark: SparkSession, table: Table) -> Snapshot | None:
-    """The newest version of a table, or None where nothing is there yet.
-
-    Raises:
-        TableError: as `history` does.
-    """
-    newest = history(spark, table, 1)
-    return Snapshot(id=identifier(spark, table), version=newest[0].version) if newest else None
-
-
 def identifier(spark: SparkSession, table: Table) -> str:
-    """Delta's id of a table that is there.
+    """The GUID that Delta made with a table that is there; one that is made anew in its place has another.
 
     To tell it Delta counts the table's files, which costs more than anything else here, and much where they are many.
     """

@@ -56,7 +56,7 @@ def test_a_version_a_condition_and_a_time_are_read_of_a_table(spark: SparkSessio
     )
     assert (found.name, found.version, found.time_column) == (path, 0, "t.1")
     assert _ids(found) == [2, 3, 5]
-    assert found.table_id == newest.table_id is not None
+    assert found.table_id() == newest.table_id() is not None
 
 
 def test_a_baseline_need_not_have_the_time_of_the_target(spark: SparkSession, path: str) -> None:
@@ -153,7 +153,7 @@ def test_what_is_no_delta_table_has_no_version(spark: SparkSession, view: str, p
     try:
         for source, name, count in ((view, view, 3), (days, None, 13), ("parquet_days", "parquet_days", 2)):
             found = opened(spark, source)
-            assert (found.name, found.version, found.table_id, found.asked) == (name, None, None, None)
+            assert (found.name, found.version, found.table_id(), found.asked) == (name, None, None, None)
             assert found.df.count() == count
         assert _ids(opened(spark, Selection(days, where="id = 9"))) == [9]
     finally:

@@ -222,11 +222,11 @@ def _rows(of: Opened, asked: Comparison) -> dict[str, Any]:
 def _baseline(asked: Comparison) -> _Parts:
     """The baseline's profile, as it was kept where it was."""
     of, told = asked.baseline, {**_rows(asked.baseline, asked), "time_column": None}
-    if asked.profiles is None or of.asked is None or of.table_id is None or of.version is None:
+    if asked.profiles is None or of.asked is None or of.version is None:
         return _parted(passes.profiles(**told))
     spark = of.df.sparkSession
     same: dict[str, Any] = {
-        "source_id": of.table_id,
+        "source_id": of.table_id(),
         "source_version": of.version,
         "asked": kept.asked(
             columns=told["columns"],

@@ -14,7 +14,7 @@ from aml_spark.analysis import analysed, condition, tried
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TableNotFoundError
 from aml_spark.monitoring.quality.rows import check_time_column
-from aml_spark.table import Snapshot, Table
+from aml_spark.table import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -79,7 +79,6 @@ class Opened:
         df: the rows, of one version whatever is written to the table meanwhile.
         name: of the table, or its path in full; None of a DataFrame.
         version: the Delta version; None of what isn't a Delta table.
-        table_id: GUID that was made with the Delta table.
         asked: what was asked of that table and version, as a text: the same text gives the same rows. None where that
             can't be said: of a DataFrame or a view, or with a condition such as `day > current_date() - 7`.
         time_column: column that says when a row is of.
@@ -88,9 +87,14 @@ class Opened:
     df: DataFrame
     name: str | None
     version: int | None
-    table_id: str | None
     asked: str | None
     time_column: str | None
+
+    def table_id(self) -> str | None:
+        """The GUID that was made with the Delta table; None of what isn't one."""
+        if self.name is None or self.version is None:
+            return None
+        return table.identifier(self.df.sparkSession, Table.of(self.name))
 
 
 def opened(
@@ -116,7 +120,7 @@ def opened(
         DataLakeError: a place in a data lake can't be reached; AuthenticationError: nobody is signed in to Azure.
     """
     selection = source if isinstance(source, Selection) else Selection(source)
-    found: Snapshot | None = None
+    found: int | None = None
     if isinstance(selection.source, str):
         of = Table.of(reach(spark, selection.source))
         found, df = _looked_up(spark, of, selection.version)
@@ -136,9 +140,8 @@ def opened(
     return Opened(
         df=df,
         name=name,
-        version=found.version if found else None,
-        table_id=found.id if found else None,
-        asked=_asked(spark, selection, found, column) if found else None,
+        version=found,
+        asked=None if found is None else _asked(spark, selection, found, column),
         time_column=column,
     )
 
@@ -168,14 +171,14 @@ def _moment(name: str, value: str | date | None) -> datetime | None:
         ) from None
 
 
-def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[Snapshot | None, DataFrame]:
-    """A table and the rows of one version; of a view, or a table of another format, its rows alone."""
+def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[int | None, DataFrame]:
+    """A version of a table, and its rows; of a view, or a table of another format, its rows alone."""
     refused: TableNotFoundError | None = None
     try:
-        found = table.snapshot(spark, of)
+        known = table.history(spark, of, 1)
     except TableNotFoundError as error:
-        found, refused = None, error
-    if found is None:
+        known, refused = [], error
+    if not known:
         df = None if of.is_path else _view(spark, of)
         if df is None:
             raise refused or _missing(of)
@@ -185,11 +188,11 @@ def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[Sna
                 hint="name the Delta table behind it, and use where= for what the view does",
             )
         return None, df
-    if version is not None and not 0 <= version <= found.version:
-        raise ArgumentError(f"version is {version}; {of.text!r} has the versions 0 to {found.version}")
-    pinned = found.version if version is None else version
-    df = table.read(spark, of, pinned)
-    return Snapshot(id=found.id, version=pinned), df
+    newest = known[0].version
+    if version is not None and not 0 <= version <= newest:
+        raise ArgumentError(f"version is {version}; {of.text!r} has the versions 0 to {newest}")
+    pinned = newest if version is None else version
+    return pinned, table.read(spark, of, pinned)
 
 
 def _view(spark: SparkSession, of: Table) -> DataFrame | None:
@@ -233,12 +236,12 @@ def _compared(df: DataFrame, column: str | None, end: str, moment: datetime) -> 
     return time >= wanted if end == "since" else time < wanted
 
 
-def _asked(spark: SparkSession, selection: Selection, found: Snapshot, column: str | None) -> str | None:
+def _asked(spark: SparkSession, selection: Selection, version: int, column: str | None) -> str | None:
     if selection.where and _OF_THE_MOMENT.search(selection.where):
         return None
     since, until = _moment("since", selection.since), _moment("until", selection.until)
     asked = {
-        "version": found.version,
+        "version": version,
         "where": selection.where,
         "since": since.isoformat() if since else None,
         "until": until.isoformat() if until else None,

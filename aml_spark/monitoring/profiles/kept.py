@@ -95,7 +95,7 @@ def save(
         spark: the session.
         profiles: all that were asked for.
         to: Delta table: a name, a path or a URI.
-        source_id: Delta's id of the table that was read, see `table.Snapshot`; a table that is made anew has another.
+        source_id: Delta's id of the table that was read, see `table.identifier`; a table that is made anew has another.
         source_version: the version of it.
         asked: the digest that `asked` gives.
 
