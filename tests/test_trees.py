@@ -33,10 +33,10 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "nothing is missing": {"use_missing": False},
     "one leaf": {"min_data_in_leaf": ROWS},
     "several groups": {"num_iterations": 130, "num_leaves": 4},
+    "categories": {"categorical_feature": [1, 2], "min_data_per_group": 2, "cat_smooth": 1},
 }
 LEFT_ALONE: Mapping[str, dict[str, Any]] = {
     "65 leaves": {"num_leaves": 65},
-    "categories": {"categorical_feature": [1]},
     "linear leaves": {"linear_tree": True},
     "averaged": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
     "squared sums": {"reg_sqrt": True},
@@ -121,6 +121,19 @@ def test_tables_that_take_much_memory_are_not_made(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(trees, limit, 1000)
     trees.quicken(booster)
     assert not _is_quick(booster)
+
+
+def test_tables_of_many_categories_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.arange(5000.0)[:, None] % 500 * 2
+    settings = {"verbose": -1, "num_leaves": 4, "min_data_per_group": 1, "cat_smooth": 0, "max_cat_threshold": 500}
+    given = lightgbm.Dataset(data, data[:, 0] * 7919 % 1000, categorical_feature=[0])
+    booster = lightgbm.train(settings, given, TREES)
+    monkeypatch.setattr(trees, "_MOST_BYTES", 1 << 16)  # more than four leaves of each tree take with numbers
+    trees.quicken(booster)
+    assert not _is_quick(booster)
+    monkeypatch.setattr(trees, "_MOST_BYTES", 1 << 18)
+    trees.quicken(booster)
+    assert _is_quick(booster)
 
 
 def test_a_leaf_may_be_past_what_a_double_holds() -> None:

@@ -27,14 +27,14 @@ _FEW_ROWS = 64
 """Fewer rows than these LightGBM scores sooner."""
 _MOST_LEAVES = 64
 _MOST_BYTES = 128 << 20
-"""Most memory for the tables of a model, which is at most 1.6 MB for a hundred trees of 31 leaves."""
+"""Most memory for the tables of a model, which take at most 1.6 MB for a hundred trees of 31 leaves with numbers."""
 _MOST_PAIRS = 1 << 22
-"""Most tests of a feature times intervals of it in a group: memory while a table is made."""
+"""Most intervals of a feature times tests of it, or trees, in a group: memory while a table is made."""
 _SAMPLE = 256  # rows
 _ZERO = float(np.float32(1e-35))
 """LightGBM takes for 0 what is as near to it."""
 _BELOW_ZERO = float(np.nextafter(-_ZERO, -np.inf))
-_DEFAULT_LEFT = 2
+_OF_CATEGORIES, _DEFAULT_LEFT = 1, 2
 _ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2
 _DEFAULTS = {"start_iteration": 0, "num_iteration": None} | dict.fromkeys(
     ("raw_score", "pred_leaf", "pred_contrib", "pred_early_stop", "validate_features"), False
@@ -49,13 +49,23 @@ class _UnsupportedError(Exception):
 
 
 class _Test(NamedTuple):
-    """A test of a tree; left and right are the leaves that it leaves, as bits."""
+    """A test of a tree.
+
+    Args:
+        tree, feature: their places.
+        threshold: up to which values go left.
+        missing: what is missing: `_ZERO_IS_MISSING`, `_NAN_IS_MISSING` or 0.
+        default_left: whether that goes left.
+        categories: those that go left; None where a number is asked for.
+        left, right: the leaves that it leaves, as bits.
+    """
 
     tree: int
     feature: int
     threshold: float
     missing: int
     default_left: bool
+    categories: Sequence[int] | None
     left: int
     right: int
 
@@ -114,12 +124,15 @@ class _Predict:
         self._columns = booster.num_feature()
         self._classes = int(head["num_tree_per_iteration"])
         self._output = _output(head.get("objective", ""), self._classes)
-        self._groups = []
+        self._groups = list[_Group]()
         for index in range(self._classes):
             of_class = trees[index :: self._classes]
             size = math.ceil(len(of_class) / math.ceil(len(of_class) / _GROUP))
             starts = range(0, len(of_class), size)
-            self._groups += [_group(of_class[start : start + size], bits, index) for start in starts]
+            for start in starts:
+                self._groups.append(_group(of_class[start : start + size], bits, index))
+                if sum(table.nbytes for group in self._groups for _, _, table in group.tables) > _MOST_BYTES:
+                    raise _UnsupportedError
 
     def __reduce__(self) -> Any:
         return getattr, (self._own.__self__, "predict")  # a copy elsewhere is LightGBM's own
@@ -162,13 +175,14 @@ class _Predict:
         """Rows at, just below and just above the ends of intervals, and such as are missing, zero or infinite."""
         random = np.random.default_rng(0)
         sample = random.normal(size=(_SAMPLE, self._columns))
-        special = np.array([np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-36, -1e-36, _ZERO, -_ZERO])
+        special = np.array([np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-36, -1e-36, _ZERO, -_ZERO, 2.0**32])
         for group in self._groups:
             for feature, ends, _ in group.tables:
                 with np.errstate(over="ignore"):
-                    near = np.concatenate([ends, np.nextafter(ends, -np.inf), np.nextafter(ends, np.inf), special])
+                    near = np.concatenate([ends, np.nextafter(ends, -np.inf), np.nextafter(ends, np.inf)])
                 places = random.choice(_SAMPLE, _SAMPLE // 2, replace=False)
-                sample[places, feature] = random.choice(near, len(places))
+                chosen = random.choice(near, len(places) - len(special))
+                sample[places, feature] = np.concatenate([special, chosen])
         return sample
 
 
@@ -176,12 +190,12 @@ def _parsed(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """What LightGBM's description of a model says of the whole and of each tree.
 
     Raises:
-        _UnsupportedError: it averages its trees, or has one of categories, of linear models, or of too many leaves.
+        _UnsupportedError: it averages its trees, or has one of linear models or of too many leaves.
     """
     parts = text.partition("\nend of trees")[0].split("\nTree=")
     head, *trees = [dict(line.partition("=")[::2] for line in part.split("\n")) for part in parts]
-    kinds = {tree.get(name, "0") for tree in trees for name in ("num_cat", "is_linear")}
-    if "average_output" in head or kinds - {"0"} or any(int(tree["num_leaves"]) > _MOST_LEAVES for tree in trees):
+    is_linear = any(tree.get("is_linear", "0") != "0" for tree in trees)
+    if "average_output" in head or is_linear or any(int(tree["num_leaves"]) > _MOST_LEAVES for tree in trees):
         raise _UnsupportedError
     return head, trees
 
@@ -240,9 +254,9 @@ def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]
     """A tree's leaves from left to right, and its tests."""
     if tree["num_leaves"] == "1":
         return [0], []
-    features, kinds, lefts, rights = (
-        [int(value) for value in tree[name].split()]
-        for name in ("split_feature", "decision_type", "left_child", "right_child")
+    features, kinds, lefts, rights, boundaries, words = (
+        [int(value) for value in tree.get(name, "").split()]
+        for name in ("split_feature", "decision_type", "left_child", "right_child", "cat_boundaries", "cat_threshold")
     )
     thresholds = [float(value) for value in tree["threshold"].split()]
     order, tests, whole = list[int](), list[_Test](), (1 << len(thresholds) + 1) - 1
@@ -254,8 +268,13 @@ def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]
             return 1 << len(order) - 1
         left, right = walk(lefts[node]), walk(rights[node])
         missing, default_left = kinds[node] >> 2 & 3, bool(kinds[node] & _DEFAULT_LEFT)
+        categories = None
+        if kinds[node] & _OF_CATEGORIES:
+            number = int(thresholds[node])  # of its words of 32 bits, in which there is one for each category
+            bits = enumerate(words[boundaries[number] : boundaries[number + 1]])
+            categories = [32 * index + bit for index, word in bits if word for bit in range(32) if word >> bit & 1]
         keeps = whole & ~right, whole & ~left
-        tests.append(_Test(place, features[node], thresholds[node], missing, default_left, *keeps))
+        tests.append(_Test(place, features[node], thresholds[node], missing, default_left, categories, *keeps))
         return left | right
 
     walk(0)
@@ -263,21 +282,48 @@ def _tests(place: int, tree: Mapping[str, str]) -> tuple[list[int], list[_Test]]
 
 
 def _table(tests: Sequence[_Test], trees: int, bits: Bits) -> tuple[Array, Array]:
-    """The upper ends of a feature's intervals, and what each leaves of each tree; LightGBM's `NumericalDecision`."""
-    tree, _, *columns = zip(*tests, strict=True)
-    threshold, missing, default_left = (np.array(column)[:, None] for column in columns[:3])
-    left, right = (np.array(column, bits)[:, None] for column in columns[3:])
-    # What is nearly 0 is 0, so no interval ends among it. Past infinity, NaN alone is sorted.
-    ends = np.where(abs(threshold) > _ZERO, threshold, np.where(threshold < 0, _BELOW_ZERO, _ZERO))
-    ends = np.unique([*ends.ravel(), _BELOW_ZERO, _ZERO, np.inf])
-    if len(tests) * len(ends) > _MOST_PAIRS:
+    """The upper ends of a feature's intervals, and what each leaves of each tree."""
+    categories = [test.categories for test in tests if test.categories is not None]
+    if len(categories) not in (0, len(tests)):
         raise _UnsupportedError
+    ends = _ends_of_categories(categories) if categories else _ends_of_numbers(tests)
+    if len(ends) * max(len(tests), trees) > _MOST_PAIRS:
+        raise _UnsupportedError
+    goes_left = _by_category(categories, ends) if categories else _by_number(tests, ends)
+    left, right = (np.array([getattr(test, name) for test in tests], bits)[:, None] for name in ("left", "right"))
+    leaves = np.where(goes_left, left, right)
+    of_tree, first = np.unique([test.tree for test in tests], return_index=True)
+    table = np.full((len(ends) + 1, trees), np.iinfo(bits).max, bits)
+    table[:, of_tree] = np.bitwise_and.reduceat(leaves, first, axis=0).T
+    return ends, table
+
+
+def _ends_of_numbers(tests: Sequence[_Test]) -> Array:
+    """The thresholds. What is nearly 0 is 0, so no interval ends among it. Past infinity, NaN alone is sorted."""
+    threshold = np.array([test.threshold for test in tests])
+    ends = np.where(abs(threshold) > _ZERO, threshold, np.where(threshold < 0, _BELOW_ZERO, _ZERO))
+    return np.unique([*ends, _BELOW_ZERO, _ZERO, np.inf])
+
+
+def _ends_of_categories(tests: Sequence[Sequence[int]]) -> Array:
+    """Before and after each category that is asked for: the whole part of a value, so that 0 begins above -1."""
+    known = {category for categories in tests for category in categories}
+    before = [np.nextafter(category, -np.inf) if category else -1.0 for category in known]
+    return np.unique([*before, *(np.nextafter(category + 1, -np.inf) for category in known), np.inf])
+
+
+def _by_number(tests: Sequence[_Test], ends: Array) -> Array:
+    """By test and interval, with NaN as the last one, what goes left: LightGBM's `NumericalDecision`."""
+    names = ("threshold", "missing", "default_left")
+    threshold, missing, default_left = (np.array([getattr(test, name) for test in tests])[:, None] for name in names)
     value = np.append(ends, np.nan)
     value = np.where(np.isnan(value) & (missing != _NAN_IS_MISSING), 0.0, value)
     value = np.where(abs(value) <= _ZERO, 0.0, value)
     is_missing = np.where(missing == _NAN_IS_MISSING, np.isnan(value), (missing == _ZERO_IS_MISSING) & (value == 0))
-    leaves = np.where(np.where(is_missing, default_left, value <= threshold), left, right)
-    of_tree, first = np.unique(tree, return_index=True)
-    table = np.full((len(ends) + 1, trees), np.iinfo(bits).max, bits)
-    table[:, of_tree] = np.bitwise_and.reduceat(leaves, first, axis=0).T
-    return ends, table
+    return np.where(is_missing, default_left, value <= threshold)
+
+
+def _by_category(tests: Sequence[Sequence[int]], ends: Array) -> Array:
+    """The same by `CategoricalDecision`: what is below 0, missing, or isn't known goes right."""
+    category = np.append(np.where(np.isfinite(ends), np.trunc(ends), -1), -1)
+    return np.array([np.isin(category, categories) for categories in tests])
