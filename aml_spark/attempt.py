@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_RECENT = 100
+# How many of a table's newest commits are read first: each is a file, and most tell enough.
+_RECENT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
