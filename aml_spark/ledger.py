@@ -110,7 +110,8 @@ class Entry:
         """Whether these newest commits of a table show that it is the source still: nothing else has to be asked."""
         for commit in commits:
             if commit.version <= self.source_version:
-                return (commit.version, commit.mark) == (self.source_version, self.source_mark)
+                is_same = (commit.version, commit.mark) == (self.source_version, self.source_mark)
+                return is_same and self.source_mark is not None
             if commit.operation not in _KEEPS_TABLE:
                 break
         return False

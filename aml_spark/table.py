@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import time
@@ -12,13 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_spark.analysis import analysed, condition, tried
-from aml_spark.errors import ArgumentError, ConflictError, SessionError, TableError, TableNotFoundError
+from aml_spark.errors import (
+    AmlSparkError,
+    ArgumentError,
+    ConflictError,
+    SessionError,
+    TableError,
+    TableNotFoundError,
+)
 from aml_spark.refusals import refusal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
 
 _logger = logging.getLogger(__name__)
+
+_ALL = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +83,8 @@ class Commit:
         operation: Delta's name of what it did.
         metadata: its `userMetadata`, or None.
         rows, deleted: how many rows it wrote and deleted, or None where Delta doesn't tell.
-        mark: twelve digits that no commit of another table has.
+        mark: twelve digits of all that the history says of it, by which it is known again; None where that could be
+            said of another table's commit, too.
     """
 
     version: int
@@ -81,7 +92,7 @@ class Commit:
     metadata: str | None
     rows: int | None
     deleted: int | None = None
-    mark: str = ""
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +133,19 @@ def identifier(spark: SparkSession, table: Table) -> str:
 
     To tell it Delta counts the table's files, which costs more than anything else here, and much where they are many.
     """
-    found = _described(spark, table, "DETAIL")
-    if not found:
-        raise TableNotFoundError(f"{table.text!r} was there a moment ago, and isn't any more")
+    found: list[Row] = []
+    try:
+        found = _described(spark, table, "DETAIL")
+    except AmlSparkError:
+        raise
+    except Exception as error:  # Java's own, of a partition that isn't there
+        if not condition(error).startswith("DELTA_FILE_NOT_FOUND"):
+            raise
+    if not found or found[0]["id"] is None:
+        raise TableNotFoundError(
+            f"{table.text!r} isn't a Delta table, as a partition of one isn't",
+            hint="name the whole table; where= chooses a part",
+        )
     return str(found[0]["id"])
 
 
@@ -151,8 +172,10 @@ def history(spark: SparkSession, table: Table, newest: int | None = None) -> lis
         DataLakeError: the table lies in a data lake that the session isn't let into.
         TableError: it can't be looked up.
     """
-    limit = "" if newest is None else f" LIMIT {newest}"
-    rows = _described(spark, table, "HISTORY", limit)
+    # Always with a limit: Spark without Delta takes HISTORY for a table's name where none follows.
+    rows = _described(spark, table, "HISTORY", f" LIMIT {newest or _ALL}")
+    if rows and table.is_path and "=" in table.text.rsplit("/", 1)[-1]:
+        identifier(spark, table)  # of a partition Delta tells the history of the whole
     return [_commit(row) for row in sorted(rows, key=lambda row: row["version"], reverse=True)]
 
 
@@ -170,14 +193,11 @@ def _described(spark: SparkSession, table: Table, what: str, limit: str = "") ->
         if refused := refusal(table.text, error):
             raise refused from None
         why = condition(error)
-        if f"`{what}`" in str(error):  # without Delta this is Spark's DESCRIBE of a table of that name
-            raise _no_delta() from None
         if why.startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_TABLE_NOT_FOUND")):
             return []
         if why.startswith("DELTA_ONLY_OPERATION"):
-            raise TableNotFoundError(
-                f"{table.text!r} is a table in another format than Delta's", hint=f"CONVERT TO DELTA {table.sql}"
-            ) from None
+            form = _described(spark, table, "DETAIL")[0]["format"]
+            raise TableNotFoundError(f"{table.text!r} is a table in format {form!r}; expected 'delta'") from None
         if why.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
             if table.is_path and _is_empty(spark, table.text):
                 return []
@@ -224,14 +244,17 @@ def _commit(row: Row) -> Commit:
 
     # What a MERGE puts out are also the rows that share a file with those that it changes.
     written = ("numTargetRowsInserted", "numTargetRowsUpdated") if operation == "MERGE" else ("numOutputRows",)
-    said = repr((row["version"], row["timestamp"], operation, sorted(metrics.items())))
+    milliseconds = round(row["timestamp"].timestamp() * 1000)
+    said = json.dumps({**row.asDict(recursive=True), "timestamp": milliseconds}, sort_keys=True)
+    # Some storage tells times in seconds, in which two tables may be made.
+    is_of_one = row["version"] > 0 or milliseconds % 1000
     return Commit(
         version=row["version"],
         operation=operation,
         metadata=row["userMetadata"],
         rows=total(*written),
         deleted=total("numTargetRowsDeleted", "numDeletedRows"),
-        mark=hashlib.sha256(said.encode()).hexdigest()[:12],
+        mark=hashlib.sha256(said.encode()).hexdigest()[:12] if is_of_one else None,
     )
 
 

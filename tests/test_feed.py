@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tables
 
+import aml_spark
 from aml_spark import feed
+from aml_spark.table import Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import DataFrame, SparkSession
 
 INSERT, BEFORE, AFTER, DELETE = "insert", "update_preimage", "update_postimage", "delete"
@@ -36,6 +41,20 @@ TWICE: list[list[tuple[str, int, float]]] = [
     [(BEFORE, 1, 1.0), (AFTER, 1, 2.0), (INSERT, 2, 2.0)],
     [(INSERT, 1, 1.0), (INSERT, 2, 1.0), (DELETE, 3, 1.0), (DELETE, 4, 1.0)],
 ]
+
+
+def test_a_table_without_a_feed_is_told_from_one_whose_properties_are_hidden(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for name, properties in (("with", tables.FEED), ("without", {})):
+        tables.write(str(tmp_path / name), {"id": [1]}, properties=properties)
+    with pytest.raises(aml_spark.FeedError, match="records no changes, which a reader reads"):
+        feed.check_recorded(spark, Table.of(str(tmp_path / "without")), "a reader")
+    spark.conf.set("spark.sql.redaction.options.regex", "(?i)data")
+    try:
+        feed.check_recorded(spark, Table.of(str(tmp_path / "with")), "a reader")
+    finally:
+        spark.conf.unset("spark.sql.redaction.options.regex")
 
 
 def _feed(spark: SparkSession, histories: list[list[tuple[str, int, float]]]) -> DataFrame:

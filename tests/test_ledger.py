@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 import pytest
+from pyspark.sql import Row
 
+from aml_spark import table
 from aml_spark.ledger import Entry, Ledger
 from aml_spark.table import Commit
 
@@ -116,16 +119,28 @@ def test_metadata_of_others_is_no_entry(text: str | None) -> None:
         ("of version 3", ["WRITE", "RESTORE", "WRITE"], False),
         ("of version 3", ["CREATE OR REPLACE TABLE AS SELECT"], False),
         ("of version 3", ["an operation of the future"], False),
-        ("", [], False),
+        (None, [], False),
     ],
 )
 def test_a_source_is_known_by_the_commit_that_was_scored_and_what_came_after_it(
-    mark: str, later: list[str], knows: bool
+    mark: str | None, later: list[str], knows: bool
 ) -> None:
     scored = replace(_commit(3), mark=mark)
     commits = [scored, *(_commit(4 + number, operation) for number, operation in enumerate(later))][::-1]
     assert replace(A, source_mark="of version 3").knows([*commits, _commit(2)]) is knows
     assert not A.knows(commits), "which an earlier version of this library wrote"
+
+
+@pytest.mark.parametrize(
+    ("version", "millisecond", "is_marked"), [(0, 0, False), (0, 1, True), (1, 0, True), (1, 999, True)]
+)
+def test_a_commit_that_another_table_may_have_has_no_mark(version: int, millisecond: int, is_marked: bool) -> None:
+    made = datetime(2026, 1, 2, 3, 4, 5, 1000 * millisecond)
+    row = Row(version=version, timestamp=made, operation="WRITE", operationMetrics={"b": "1", "a": None})
+    first = table._commit(Row(**row.asDict(), userMetadata=None))
+    assert (first.mark is not None) is is_marked
+    assert first.mark == table._commit(Row(userMetadata=None, **row.asDict())).mark
+    assert not is_marked or first.mark != table._commit(Row(userMetadata="other", **row.asDict())).mark
 
 
 @pytest.mark.parametrize("versions", [[], [2], [2, 1, 0], [9, 8, 7]])

@@ -222,12 +222,20 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
     parquet = str(tmp_path / "parquet")
     spark.range(3).write.parquet(parquet)
     spark.range(3).createOrReplaceTempView("a_view")
+    spark.sql("CREATE TABLE csv_table USING csv AS SELECT 1 id")
+    parted = str(tmp_path / "parted")
+    write_deltalake(parted, pa.table({"x": [0.0], "y": [1.0], "p": [1]}), partition_by=["p"])
     refusals: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (aml_spark.TableNotFoundError, "isn't a Delta table", {"source": parquet}),
         (aml_spark.TableNotFoundError, "isn't a Delta table", {"target": parquet}),
         (aml_spark.TableNotFoundError, "is a view", {"source": "a_view"}),
         (aml_spark.TableNotFoundError, "doesn't exist", {"source": str(tmp_path / "nothing")}),
         (aml_spark.TableNotFoundError, "doesn't exist", {"source": "no_such_table"}),
+        (aml_spark.TableNotFoundError, "doesn't exist", {"source": "HISTORY"}),
+        (aml_spark.TableNotFoundError, "in format 'csv'", {"source": "csv_table"}),
+        (aml_spark.TableNotFoundError, "as a partition of one isn't", {"source": f"{parted}/p=1"}),
+        (aml_spark.TableNotFoundError, "as a partition of one isn't", {"source": f"{parted}/p=2"}),
+        (aml_spark.TableNotFoundError, "as a partition of one isn't", {"source": parted, "target": f"{parted}/p=1"}),
         (aml_spark.TargetError, "is the source itself", {"target": source + "/"}),
         (aml_spark.SchemaError, "names 'evn', which the source lacks", {"columns": ["evn"]}),
         (aml_spark.SchemaError, "isn't a condition", {"where": "no_column > 1"}),
