@@ -24,6 +24,7 @@ SECRET_SCOPE = "AML_SPARK_SECRET_SCOPE"  # noqa: S105 - names a scope with tenan
 _MARGIN = 300  # seconds before its end that a token is replaced, as azure-identity does
 _PUBLIC_AUTHORITIES = ("login.microsoftonline.com", "login.chinacloudapi.cn", "login.microsoftonline.us")
 _INTERACTIVE = "interactive sign-in"
+_INSTALL = "pip install 'aml-spark[azure]'"
 
 hosts: set[str] = set()
 """Hosts, `host[:port]`, of workspaces that a person chose in this process: tokens go to these besides Azure's own."""
@@ -125,10 +126,10 @@ class Tokens:
                 self._credentials.pop(name, None)  # it was made from an environment that may be mended by then
                 failed[name] = _brief(str(error)) or type(error).__name__
         tried = "\n".join(f"- {name}: {why}" for name, why in failed.items())
-        raise AuthenticationError(
-            f"no credential gives a token for {self.scope}\nTried:\n{tried}",
-            hint="az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's",
-        )
+        hint = "az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET to a service principal's"
+        if _INSTALL in tried:
+            hint = f"{_INSTALL}; then {hint}"
+        raise AuthenticationError(f"no credential gives a token for {self.scope}\nTried:\n{tried}", hint=hint)
 
 
 @cache
@@ -196,9 +197,9 @@ def _databricks() -> Any:
 
 
 def _secret_scope() -> Any:
+    get = _scope_getter()
     from azure.identity import ClientSecretCredential
 
-    get = _scope_getter()
     return ClientSecretCredential(
         *[get(key) for key in ("tenant-id", "client-id", "client-secret")],
         disable_instance_discovery=is_private_cloud(os.environ.get("AZURE_AUTHORITY_HOST", "")),
@@ -231,7 +232,7 @@ def _azure_identity() -> Any:
     try:
         from azure.identity import DefaultAzureCredential
     except ImportError:
-        raise ValueError("not installed; pip install 'aml-spark[azure]'") from None
+        raise ValueError(f"not installed; {_INSTALL}") from None
     return DefaultAzureCredential(
         exclude_interactive_browser_credential=True,
         disable_instance_discovery=is_private_cloud(os.environ.get("AZURE_AUTHORITY_HOST", "")),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import feed, frame, progress, rejects, table
+from aml_spark import feed, frame, progress, rejects, table, writer
 from aml_spark.analysis import condition
 from aml_spark.errors import AmlSparkError, ConflictError, FeedError, SchemaError, ScoringError, listed
 from aml_spark.ledger import Due, Entry
@@ -17,7 +17,8 @@ from aml_spark.model import PinnedModel
 from aml_spark.request import Request
 from aml_spark.session import isolated, watched
 from aml_spark.spark_ml import is_spark_ml
-from aml_spark.table import Commit, Stamp, Table
+from aml_spark.table import Commit, Table
+from aml_spark.writer import Stamp
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -81,7 +82,7 @@ def write_all(job: Job, df: DataFrame) -> int:
             schema = "grown"
     with _quarantined(job, scored) as (rows, rejected):
         content = _beside_others(job, rows, existing) if job.others else rows
-        _watch(job, lambda: table.replace(content, job.target, job.stamp, exists=bool(job.old), schema=schema))
+        _watch(job, lambda: writer.replace(content, job.target, job.stamp, exists=bool(job.old), schema=schema))
     return rejected
 
 
@@ -183,7 +184,7 @@ def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
 
     if not job.key:
         with _quarantined(job, _scored(job, own, changed)) as (rows, rejected):
-            _watch(job, lambda: table.append(rows, job.target, job.stamp), own)
+            _watch(job, lambda: writer.append(rows, job.target, job.stamp), own)
             return rejected
     flags = [feed.NEW, feed.DELETED]
     there = changed.where(~F.col(feed.DELETED))
@@ -199,7 +200,7 @@ def _merge(job: Job, own: SparkSession, changed: DataFrame) -> int:
             gone = gone.select(*[F.col(table.quoted(name)) for name in [*job.key, *flags]])
             _watch(
                 job,
-                lambda: table.merge(
+                lambda: writer.merge(
                     rows.unionByName(gone, allowMissingColumns=True),
                     job.target,
                     job.stamp,
@@ -333,7 +334,7 @@ def _told(job: Job, error: Exception, place: Table | None = None) -> AmlSparkErr
             if backfills
             else "on_missing_feed='diff' compares the rows, on_missing_feed='rescore' scores them all",
         )
-    return table.write_error(place or job.target, error)
+    return writer.write_error(place or job.target, error)
 
 
 def _no_key(job: Job) -> SchemaError:

@@ -95,7 +95,9 @@ def pin(uri: str) -> PinnedModel:
     except Exception as error:
         raise ModelError(
             f"the model {uri!r} can't be opened ({type(error).__name__}): expected the files of an MLflow model",
-            hint="mlflow.models.get_model_info(uri) shows what MLflow finds there",
+            hint=f"models:/{uri}@alias and models:/{uri}/1 name a registered model"
+            if re.fullmatch(r"[\w.-]+", uri)
+            else "mlflow.models.get_model_info(uri) shows what MLflow finds there",
         ) from _harmless(error)
     return PinnedModel(
         uri=uri,

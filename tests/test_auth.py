@@ -150,6 +150,14 @@ def test_where_nothing_gives_a_token_the_error_says_what_was_tried(monkeypatch: 
     ]
 
 
+def test_where_azure_identity_is_not_installed_the_hint_begins_with_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azure.identity", None)
+    with pytest.raises(AuthenticationError) as raised:
+        auth.Tokens().get()
+    assert str(raised.value.hint).startswith("pip install 'aml-spark[azure]'; then az login; or set AZURE_TENANT_ID")
+    assert "- Databricks secret scope: AML_SPARK_SECRET_SCOPE isn't set" in str(raised.value)
+
+
 def test_what_was_mended_after_a_failure_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = [Refusing(), Counting()]
     monkeypatch.setitem(auth._SOURCES, "azure-identity", lambda: made.pop(0))

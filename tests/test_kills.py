@@ -31,7 +31,7 @@ POINTS = {
         ("stream", "commit"),
     ],
     "connect": [
-        ("new", "before:table.replace"),
+        ("new", "before:writer.replace"),
         ("changes", "task"),
         ("changes", "before:table.history"),
         ("changes", "before:attempt.pin"),
@@ -39,11 +39,11 @@ POINTS = {
         ("changes", "after:feed.last_words"),
         ("changes", "before:rejects.add"),
         ("changes", "after:rejects.add"),
-        ("changes", "before:table.merge"),
-        ("changes", "after:table.merge"),
+        ("changes", "before:writer.merge"),
+        ("changes", "after:writer.merge"),
         ("changes", "before:history.tag_version"),
         ("changes", "after:history.tag_version"),
-        ("all", "after:table.replace"),
+        ("all", "after:writer.replace"),
     ],
     "cluster": [("changes", "executor"), ("changes", "raise")],
 }

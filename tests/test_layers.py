@@ -16,6 +16,7 @@ LAYERS = [
     {"errors", "addresses", "location", "workspace", "tags"},
     {"java", "session", "state", "executor", "runs", "tracking", "model", "signature", "forms", "environment", "table"}
     | {
+        "writer",
         "progress",
         "analysis",
         "spark_ml",
@@ -45,6 +46,7 @@ SAME_LAYER = {
         "runs",
         "model",
         "table",
+        "writer",
         "credential",
         "datastore",
         "datalake",

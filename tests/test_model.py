@@ -25,3 +25,12 @@ def test_a_registry_that_does_not_answer_is_not_taken_for_an_empty_one(dead_regi
     with pytest.raises(ModelError, match=r"doesn't answer") as caught:
         pin(uri)
     assert not isinstance(caught.value, ModelNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("uri", "hint"), [("delay", "models:/delay@alias and"), ("./no/model", "mlflow.models.get_model_info")]
+)
+def test_a_registered_model_that_is_named_like_a_table_is_told_how(uri: str, hint: str) -> None:
+    with pytest.raises(ModelError, match="expected the files of an MLflow model") as caught:
+        pin(uri)
+    assert str(caught.value.hint).startswith(hint)

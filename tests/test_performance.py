@@ -304,7 +304,9 @@ def test_rows_that_are_left_out_are_told() -> None:
 def test_without_threshold_and_baseline_values_are_only_shown() -> None:
     found = performance.measured(binary(*_drawn(200)), DEFAULTS)
     assert {metric.threshold for metric in found} == {None}
-    assert {metric.unheld for metric in found} == {"the baseline has no labels and predictions to hold it against"}
+    assert {metric.unheld for metric in found} == {
+        "the baseline lacks labels, predictions or both, without which nothing is held against it"
+    }
     classes = named_only([[8, 1], [2, 9]], ("0", "1"))
     held = performance.measured(classes, DEFAULTS, classes)
     assert {metric.unheld for metric in held} == {None}, "what has no scores has no areas, before as now"

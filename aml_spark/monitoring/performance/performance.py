@@ -309,7 +309,7 @@ def _quantile(outcome: Outcome, of: float) -> Measure:
     return Measure(value=value, bound=bound)
 
 
-_NO_BASELINE = "the baseline has no labels and predictions to hold it against"
+_NO_BASELINE = "the baseline lacks labels, predictions or both, without which nothing is held against it"
 _NO_SCORES = "classes are predicted, without probabilities"
 _CLASSIFIED: dict[str, Callable[[Outcome], Measure]] = {
     "accuracy": _accuracy,

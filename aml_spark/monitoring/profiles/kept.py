@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import table
+from aml_spark import table, writer
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, TargetError
 from aml_spark.monitoring.profiles.frequencies import Frequencies
@@ -104,7 +104,7 @@ def save(
         TableError: it can't be written.
     """
     place = Table.of(reach(spark, to))
-    table.create(spark, place, DDL)
+    writer.create(spark, place, DDL)
     _check(spark, place)
     about = (uuid.uuid4().hex, datetime.datetime.now(datetime.timezone.utc), source_id, source_version, asked)
     rows = [(*about, *(record[name] for name in _RECORD)) for record in _records(profiles)]
@@ -115,7 +115,7 @@ def save(
         else:
             df.writeTo(place.sql).append()
     except Exception as error:
-        raise table.write_error(place, error) from None
+        raise writer.write_error(place, error) from None
 
 
 def load(spark: SparkSession, kept_in: str, *, source_id: str, source_version: int, asked: str) -> list[Profile] | None:

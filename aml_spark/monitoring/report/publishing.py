@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from aml_spark import table
+from aml_spark import table, writer
 from aml_spark.datalake import reach
 from aml_spark.errors import ArgumentError, ConflictError, TargetError, listed
 from aml_spark.monitoring.metric import in_time
@@ -71,11 +71,11 @@ def append(report: Report, text: str, spark: SparkSession | None) -> None:
         raise ArgumentError("there is no Spark session in this process", hint="report.to_delta(table, spark=spark)")
     place = Table.of(reach(session, text))
     columns = ", ".join(f"{table.quoted(name)} {kind} COMMENT '{comment}'" for name, (kind, comment) in SCHEMA.items())
-    table.create(session, place, columns)
+    writer.create(session, place, columns)
     try:
         has = session.sql(f"SELECT * FROM {place.sql} LIMIT 0").columns
     except Exception as error:  # Spark's, and Java's own of the storage
-        raise table.write_error(place, error) from None
+        raise writer.write_error(place, error) from None
     if lacking := [name for name in SCHEMA if name not in has]:
         raise TargetError(
             f"{text!r} is another table: it lacks {listed(lacking)}", hint="name a table for metrics alone"
@@ -90,7 +90,7 @@ def append(report: Report, text: str, spark: SparkSession | None) -> None:
                 df.writeTo(place.sql).append()
             return
         except Exception as error:  # Spark's, and Java's own of the storage
-            failed = table.write_error(place, error)
+            failed = writer.write_error(place, error)
             # Rows that are only added are in nobody's way.
             if not isinstance(failed, ConflictError) or attempt == _TRIES - 1:
                 raise failed from None
