@@ -19,7 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 from models import TRAINING, make_total, register, register_sum
 
 import aml_spark
-from aml_spark import frame, table
+from aml_spark import frame, table, writer
 from aml_spark.table import Table
 
 if TYPE_CHECKING:
@@ -436,8 +436,6 @@ def test_quarantined_rows_stand_in_a_table_beside_the_target(spark: SparkSession
 def test_rejects_of_a_run_that_never_committed_are_not_shown(
     spark: SparkSession, partly_bad: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aml_spark import table
-
     arguments = {"model": f"models:/cut/{register_sum('cut')}", "source": partly_bad, "target": target, "key": ["id"]}
     aml_spark.score(spark, on_error="quarantine", **arguments)
 
@@ -445,7 +443,7 @@ def test_rejects_of_a_run_that_never_committed_are_not_shown(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(table, "replace", cut)
+        patch.setattr(writer, "replace", cut)
         with pytest.raises(KeyboardInterrupt):
             aml_spark.score(spark, on_error="quarantine", force=True, **arguments)
     assert len(tables.rows(target + "_rejects")) == 6
