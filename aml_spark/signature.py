@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping
@@ -68,13 +69,22 @@ def _arrow(kind: Any) -> pa.DataType | None:
     return None if leaf is None else pa.list_(leaf)
 
 
+def arrow_type(kind: DataType) -> pa.DataType:
+    """What Arrow calls a type of Spark's; moments are in UTC."""
+    from pyspark.sql.pandas.types import to_arrow_type
+
+    asks = "timezone" in inspect.signature(to_arrow_type).parameters  # since Spark 4.2; before it was UTC by itself
+    named: dict[str, Any] = {"timezone": "UTC"} if asks else {}
+    return to_arrow_type(kind, **named)
+
+
 def check_columns(model: PinnedModel, df: DataFrame) -> None:
     """Hold a DataFrame's columns against the model's signature; starts no job.
 
     Raises:
         SchemaError: a column is missing, or casting it to what the model wants could lose something.
     """
-    from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
+    from pyspark.sql.pandas.types import from_arrow_type
 
     wanted = inputs(model.metadata)
     if wanted is None or wanted[0].name is None:
@@ -88,7 +98,7 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
             hint=did_you_mean(missing[0], has),
         )
     try:
-        worker.plan(wanted, [(one.name, to_arrow_type(has[one.name])) for one in wanted if one.name in has])
+        worker.plan(wanted, [(one.name, arrow_type(has[one.name])) for one in wanted if one.name in has])
     except worker.ColumnError as error:
         to = from_arrow_type(error.wanted).simpleString()
         raise SchemaError(

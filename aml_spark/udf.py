@@ -125,7 +125,6 @@ def make_udf(
     Args: as there; with `on_error="quarantine"` it gives a struct of the prediction and the reason why it is null.
     """
     from pyspark.sql import functions as F
-    from pyspark.sql.pandas.types import to_arrow_type
     from pyspark.sql.types import StructType
 
     if is_spark_ml(model):
@@ -145,7 +144,7 @@ def make_udf(
         "digest": model.digest,
         "inputs": None if inputs is None else [tuple(one) for one in inputs],
         "enforced": not getattr(model.metadata.signature, "_is_signature_from_type_hint", False),
-        "output": to_arrow_type(returns),
+        "output": signature.arrow_type(returns),
         "time_zone": time_zone(spark),
         "params": signature.checked_params(model, params),
         "model_config": dict(model_config) if model_config else None,
