@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_ALL = 1_000_000_000
+_ALL = 1_000_000_000  # Delta takes no limit near the largest integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +101,9 @@ def identifier(spark: SparkSession, table: Table) -> str:
     """The GUID that Delta made with a table that is there; one that is made anew in its place has another.
 
     To tell it Delta counts the table's files, which costs more than anything else here, and much where they are many.
+
+    Raises:
+        TableNotFoundError: it is a partition of a table, or nothing any more.
     """
     found: list[Row] = []
     try:
@@ -133,7 +136,7 @@ def history(spark: SparkSession, table: Table, newest: int | None = None) -> lis
         newest: how many of them to read; None reads all.
 
     Returns:
-        None of them where nothing is there yet.
+        An empty list where nothing is there yet.
 
     Raises:
         TableNotFoundError: something is there which isn't a Delta table.
@@ -196,7 +199,7 @@ def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
     from pyspark.sql import functions as F
 
     try:
-        where = spark.sql(f"DESCRIBE DETAIL {table.sql}").collect()[0]["location"]
+        where = _described(spark, table, "DETAIL")[0]["location"]
         known = spark.read.format("parquet").load(f"{where}/_delta_log/*.checkpoint*.parquet")
         return bool(known.where(F.col("txn.appId") == app_id).head(1))
     except Exception as error:  # Java's own, too: of a storage that refuses

@@ -124,15 +124,17 @@ class _Predict:
         self._columns = booster.num_feature()
         self._classes = int(head["num_tree_per_iteration"])
         self._output = _output(head.get("objective", ""), self._classes)
-        self._groups = list[_Group]()
+        self._groups, size_of_tables = list[_Group](), 0
         for index in range(self._classes):
             of_class = trees[index :: self._classes]
             size = math.ceil(len(of_class) / math.ceil(len(of_class) / _GROUP))
             starts = range(0, len(of_class), size)
             for start in starts:
-                self._groups.append(_group(of_class[start : start + size], bits, index))
-                if sum(table.nbytes for group in self._groups for _, _, table in group.tables) > _MOST_BYTES:
+                group = _group(of_class[start : start + size], bits, index)
+                size_of_tables += sum(table.nbytes for _, _, table in group.tables)
+                if size_of_tables > _MOST_BYTES:
                     raise _UnsupportedError
+                self._groups.append(group)
 
     def __reduce__(self) -> Any:
         return getattr, (self._own.__self__, "predict")  # a copy elsewhere is LightGBM's own
