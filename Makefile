@@ -41,7 +41,7 @@ SPARK_TESTS := tests-monitoring tests-scoring tests-documents tests-changes test
 # For two cores: four leave 2 % of the time unused, and five take as long.
 SIDE_BY_SIDE := --jobs 4
 
-.PHONY: demo test lint types tests $(SPARK_TESTS) oldest fuzz chaos pytorch bench pins clean browser java jars uv
+.PHONY: demo test lint types tests $(SPARK_TESTS) oldest newest fuzz chaos pytorch bench pins clean browser java jars uv
 
 demo: .venv/ready java
 	$(BIN)/aml-spark demo
@@ -69,6 +69,10 @@ $(SPARK_TESTS): tests-%: jars
 # The oldest versions that are supported, in an environment of their own. What those packages warn of is known.
 oldest: .venv-oldest/ready jars
 	set -o pipefail; .venv-oldest/bin/python -m pytest $(ARGUMENTS_oldest) $(call SAID_BY,oldest)
+
+# What pip brings today, which may be newer than what is pinned.
+newest: .venv-newest/ready jars
+	.venv-newest/bin/python -m pytest --spark local -W default
 
 # Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
 jars: .venv/ready java
@@ -107,6 +111,11 @@ pins: uv
 	$(UV) pip install --quiet --python .venv-oldest --no-deps --no-build-isolation -e .
 	touch $@
 
+.venv-newest/ready: pyproject.toml | uv
+	$(UV) venv --quiet --allow-existing --python '>=3.10' .venv-newest
+	$(UV) pip install --quiet --no-cache --upgrade --python .venv-newest -e '.[all]' --group tests
+	touch $@
+
 .venv-pytorch/ready: requirements/dev.txt pyproject.toml | uv
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv-pytorch
 	$(UV) pip install --quiet --no-cache --python .venv-pytorch -r requirements/dev.txt torch
@@ -139,4 +148,4 @@ browser:
 	@.ci/browser || true
 
 clean:
-	rm -rf .venv .venv-oldest .venv-official .venv-evidently .venv-pytorch .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo
+	rm -rf .venv .venv-oldest .venv-newest .venv-official .venv-evidently .venv-pytorch .azurite dist .pytest_cache .mypy_cache .ruff_cache aml-spark-demo

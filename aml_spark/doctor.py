@@ -84,12 +84,13 @@ def _lakes() -> Finding:
     """What opens data lakes where a datastore or the caller names nothing else. Its kind alone is told."""
     account = os.environ.get("AZURE_STORAGE_ACCOUNT")
     credential = discover(Location(account=account or "any", filesystem="any"))
-    found = "whoever azure-identity finds, for every account"
+    kind = type(credential).__name__
     if isinstance(credential, (AccountKey, SasToken)):
-        found = f"{type(credential).__name__} for the account {account!r}"
-    elif not isinstance(credential, SignedIn):
-        found = f"{type(credential).__name__} of AZURE_CLIENT_ID, for every account"
-    return Finding(what="abfss://", ok=True, found=found, needed=False)
+        return Finding(what="abfss://", ok=True, found=f"{kind} for the account {account!r}", needed=False)
+    whoever = "whoever azure-identity finds" if isinstance(credential, SignedIn) else f"{kind} of AZURE_CLIENT_ID"
+    clients = _package("azure-identity", "azure", needed=False)
+    found = f"{whoever}, for every account" + ("" if clients.ok else ", by azure-identity, which isn't installed")
+    return Finding(what="abfss://", ok=clients.ok, found=found, mend=clients.mend, needed=False)
 
 
 def _azureml() -> Finding:

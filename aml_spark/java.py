@@ -252,7 +252,8 @@ def _launch(settings: Mapping[str, str], stderr: int) -> None:
         raise SessionError(
             "Spark's Java process ended before it was ready; its own words stand above"
             + (f". Not in {str(jar_file(absent[0]).parent)!r}, and so to be downloaded: {absent}" if absent else ""),
-            hint="check that Maven Central is reached, or give Delta's and its own in conf={'spark.jars': …}",
+            hint="is Maven Central reached? pip install 'aml-spark[spark]' brings a pyspark and a delta-spark that go "
+            "together; conf={'spark.jars': …} names jars that are here",
         ) from error
     finally:
         os.close(stderr)

@@ -183,12 +183,14 @@ def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | Non
 
 
 def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> ModelNotFoundError:
+    import mlflow
+
     known = _quietly(lambda: versions(client, name))
     if not known:
         names = _quietly(lambda: [model.name for model in client.search_registered_models(max_results=100)])
         return ModelNotFoundError(
-            f"no registered model {name!r} ({uri!r}); the registry has {listed(names)}",
-            hint=did_you_mean(name, names) or "is the registry the right one? mlflow.get_registry_uri() tells",
+            f"no registered model {name!r} ({uri!r}) in {masked(mlflow.get_registry_uri())!r}; it has {listed(names)}",
+            hint=did_you_mean(name, names) or "is it in another? configure(workspace=…), or --workspace of the command",
         )
     numbers = listed(str(found.version) for found in known)
     aliases = _quietly(lambda: sorted(client.get_registered_model(name).aliases))

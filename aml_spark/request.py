@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aml_spark.errors import ArgumentError, listed
+from aml_spark.errors import ArgumentError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType
@@ -55,7 +55,9 @@ class Request:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise ArgumentError(f"{name} is {value!r}; expected one of {listed(choices)}")
+                raise ArgumentError(
+                    f"{name} is {value!r}; expected one of {listed(choices)}", hint=did_you_mean(str(value), choices)
+                )
         if self.on_error == "quarantine" and not self.key:
             raise ArgumentError(
                 "on_error='quarantine' needs key=: by it the rejected rows are told",

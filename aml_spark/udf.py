@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.models import Model
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
+
+    from aml_spark.worker import Input
 
 
 class ModelUDF(Protocol):
@@ -166,6 +168,7 @@ def make_udf(
     inner, call = udfs["columns"], forms.call_for(inputs, version)
 
     def of_columns(*columns: Column | str) -> Column:
+        _check_number(columns, inputs, model.label)
         if call is None or inputs is None or len(columns) != len(inputs):
             return inner(*columns)
         given = [F.col(column) if isinstance(column, str) else column for column in columns]
@@ -194,6 +197,18 @@ def make_udf(
     made.metadata, made.model = model.metadata, model
     made.check = check  # type: ignore[method-assign]
     return made
+
+
+def _check_number(columns: Sequence[Column | str], inputs: Sequence[Input] | None, label: str) -> None:
+    """One column may be a struct of them all, and which of a model's columns have names that it takes is known."""
+    if inputs is None or inputs[0].name is None or len(columns) == 1:
+        return
+    if len(columns) > len(inputs) or any(one.required for one in inputs[len(columns) :]):
+        raise ArgumentError(
+            f"the model {label!r} takes the {len(inputs)} columns {listed(str(one.name) for one in inputs)}, "
+            f"and {len(columns)} were given",
+            hint="without arguments the UDF takes them by their names",
+        )
 
 
 def _bridge(name: str, module_name: str, spec: Mapping[str, Any]) -> Callable[[Iterator[Any]], Iterator[Any]]:

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 import aml_spark
 from aml_spark.cli import main as cli
+from aml_spark.cli.terminal import in_options
 from aml_spark.errors import (
     AmlSparkError,
     ArgumentError,
@@ -202,6 +203,21 @@ def test_an_error_of_ours_becomes_a_message_and_an_exit_code(kind: type[AmlSpark
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("overwrite=True replaces the target", "--overwrite replaces the target"),
+        ("key=['shop', 'a day']", "--key shop --key 'a day'"),
+        ("key=['id'], or on_error='null'", "--key id, or --on-error null"),
+        ("leave out by=, window= and exact=", "leave out --by, --window and --exact"),
+        ("classes=[…, …] names them; conf={'spark.jars': …}", "classes=[…, …] names them; conf={'spark.jars': …}"),
+        ("configure(workspace='…'), or leave key= out", "configure(workspace='…'), or leave --key out"),
+    ],
+)
+def test_hints_name_the_options_of_the_command_line(hint: str, told: str) -> None:
+    assert in_options(hint, cli.main) == told
+
+
 def test_an_error_without_hint_is_one_line() -> None:
     @cli.main.command("fail")
     def fail() -> None:
@@ -328,6 +344,33 @@ def test_scoring_with_a_workspace_that_isnt_there_makes_none(tmp_path: Path) -> 
     assert result.exit_code == 2
     assert f"there is no workspace in '{tmp_path / 'typo'}'" in result.stderr
     assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("model", ["models:/delay/1", "runs:/0123/model"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["score", "--source", "./source", "--target", "./target", "--model"],
+        ["monitor", "--baseline", "./source", "--target", "./target", "--model"],
+        ["env", "pack", "--output", "packed.zip", "--model"],
+    ],
+)
+def test_a_model_is_not_looked_for_in_a_workspace_that_nobody_made(
+    command: list[str], model: str, tmp_path: Path
+) -> None:
+    result = _invoke(*command, model)
+    assert result.exit_code == 2
+    assert f"there is no workspace in '{tmp_path / 'mlworkspace'}', and none is named" in result.stderr
+    assert "Hint: --workspace <folder or address>, MLFLOW_TRACKING_URI" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lineage_of_a_table_that_was_never_scored_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aml_spark.session.get_spark", lambda *arguments, **more: None)
+    monkeypatch.setattr("aml_spark.history.lineage", lambda spark, target: [])
+    result = _invoke("lineage", "./table")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "no commit in the history of ./table was written by score\n"
 
 
 def test_files_go_to_a_datastore_and_come_back(azureml_workspace: EmulatorProcess, tmp_path: Path) -> None:

@@ -85,6 +85,23 @@ def test_what_opens_data_lakes_is_told_without_its_secret(monkeypatch: pytest.Mo
     assert _found()["abfss://"].found == "AccountKey for the account 'contoso'"
 
 
+def test_a_data_lake_isnt_reached_without_azures_client_but_by_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "azure-identity":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("aml_spark.doctor.importlib.metadata.version", version)
+    lakes = _found()["abfss://"]
+    assert not lakes.ok
+    assert not lakes.needed
+    assert lakes.found.endswith("by azure-identity, which isn't installed")
+    assert lakes.mend == "pip install 'aml-spark[azure]'"
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "contoso")
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "planted")
+    assert _found()["abfss://"].ok
+
+
 def test_the_jar_of_data_lakes_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(java, "jar_file", lambda package: tmp_path / package.rpartition(":")[2])
     missing = _found()["lake jar"]

@@ -248,6 +248,11 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
     for error, text, change in refusals:
         with pytest.raises(error, match=text):
             aml_spark.score(spark, **{**arguments, **change})
+    hints = [("key=['id', 'x']", {"key": ["id, x"]}), ("did you mean 'changes'?", {"mode": "change"})]
+    for hint, change in hints:
+        with pytest.raises((aml_spark.SchemaError, aml_spark.ArgumentError)) as said:
+            aml_spark.score(spark, **{**arguments, **change})
+        assert said.value.hint == hint
     tables.write(str(tmp_path / "narrow"), {"x": [0.0, 1.0, 2.0]})
     with pytest.raises(aml_spark.SchemaError, match="needs the columns 'y'"):
         aml_spark.score(spark, **{**arguments, "source": str(tmp_path / "narrow")})

@@ -53,6 +53,8 @@ def test_each_way_to_name_the_columns_gives_what_predict_gives(spark: SparkSessi
     assert got["x"].tolist() == frame["x"].tolist()
     for way in ("none", "struct", "separate", "sql"):
         assert got[way].tolist() == expected.tolist()
+    with pytest.raises(aml_spark.ArgumentError, match="takes the 2 columns 'x', 'y', and 3 were given"):
+        udf("x", "y", "more")
 
 
 @pytest.mark.every_kind
@@ -307,7 +309,7 @@ def test_without_outputs_in_the_signature_the_input_example_tells_the_type(spark
 
 def test_unknown_models_versions_and_aliases_are_answered_with_what_exists(spark: SparkSession) -> None:
     register_sum("known", alias="champion")
-    with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'knwon'") as caught:
+    with pytest.raises(aml_spark.ModelNotFoundError, match=r"no registered model 'knwon' .* in '.+'; it has") as caught:
         aml_spark.spark_udf(spark, "models:/knwon/1")
     assert caught.value.hint == "did you mean 'known'?"
     with pytest.raises(aml_spark.ModelNotFoundError, match=r"versions '1' and the aliases 'champion'"):

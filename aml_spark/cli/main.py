@@ -29,6 +29,7 @@ from aml_spark.cli.terminal import (
     EMULATOR_FOLDER,
     WORKSPACE_HELP,
     configured,
+    in_options,
     not_installed,
     opened,
     print_table,
@@ -46,7 +47,7 @@ class _Group(click.Group):
         except AmlSparkError as error:
             click.secho(f"aml-spark: {error.message}", err=True, fg="red")
             if error.hint:
-                click.echo(f"Hint: {error.hint}", err=True)
+                click.echo(f"Hint: {in_options(error.hint, self)}", err=True)
             sys.exit(2 if isinstance(error, (ArgumentError, WorkspaceError)) else 1)
 
 
@@ -153,18 +154,11 @@ def score(
     """Score a Delta table into a Delta table."""
     from aml_spark.scoring import score as run
     from aml_spark.session import get_spark
-    from aml_spark.tracking import configure
-    from aml_spark.workspace import Workspace
 
     unclear = [entry for entry in conf if entry.find("=") < 1]
     if unclear:
         raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
-    with contextlib.ExitStack() as stack:
-        address = stack.enter_context(opened(workspace, Path()))
-        found = Workspace.find(address)
-        if address is not None and not found.is_made:
-            raise WorkspaceError(f"there is no workspace in {found.folder!r}")
-        stack.enter_context(configure(workspace=found, autolog=False))
+    with configured(workspace, model=arguments["model"]):
         settings, places = dict(entry.split("=", 1) for entry in conf), (arguments["source"], arguments["target"])
         spark = get_spark("aml-spark score", master, settings, uris=places)
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
@@ -194,6 +188,9 @@ def lineage(target: str, master: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"target": target, "commits": [asdict(commit) for commit in commits]}))
         return
+    if not commits:
+        click.echo(f"no commit in the history of {target} was written by score", err=True)
+        return
     names = ("version", "model_uri", "source_version", "scope", "rows", "deleted", "run_id", "source")
     print_table(names, ([getattr(one, name) for name in names] for one in commits))
 
@@ -212,7 +209,7 @@ def env_pack(model: str, output: Path, env_manager: str, workspace: str | None) 
     """Build a model's environment and pack it for executors: spark_udf(…, prebuilt_env_uri=…)."""
     from aml_spark.environment import pack_environment
 
-    with configured(workspace):
+    with configured(workspace, model=model):
         made = pack_environment(model, output, manager=env_manager)
     click.echo(f"{made}: {made.stat().st_size / 1e6:,.0f} MB")
 

@@ -95,7 +95,7 @@ def model_copy(uri: str, to: str, name: str | None, workspace: str | None, as_js
     """
     from aml_spark.copying import copy_model
 
-    with configured(workspace):
+    with configured(workspace, model=uri):
         copy = copy_model(uri, to, name=name)
     if as_json:
         click.echo(json.dumps(asdict(copy)))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aml_spark.cli.terminal import IN_WORKSPACE, WORKSPACE_HELP, chosen, opened, print_facts, print_table
-from aml_spark.errors import ArgumentError, WorkspaceError
+from aml_spark.cli.terminal import IN_WORKSPACE, WORKSPACE_HELP, chosen, configured, print_facts, print_table
+from aml_spark.errors import ArgumentError
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import MonitorSchedule
@@ -112,7 +112,8 @@ def monitor(
     places += [place for place in (arguments.get("profiles"), where.get("delta")) if place]
     in_workspace = workspace is not None or bool(arguments.get("model") or where.get("log"))
     in_workspace |= any(place.lower().startswith("azureml:") for place in places)
-    with _working_in(workspace, wanted=in_workspace):
+    # To look at tables alone makes no workspace.
+    with configured(workspace, model=arguments.get("model")) if in_workspace else contextlib.nullcontext():
         spark = get_spark("aml-spark monitor", master, settings, uris=places)
         report = run(spark, **rows, **arguments)
         kept: dict[str, Any] = {}
@@ -192,23 +193,6 @@ def _pairs(option: str, entries: Sequence[str], form: str, *, last: bool = False
 def _where(given: MonitorConfig, options: Mapping[str, Any]) -> dict[str, Any]:
     asked = {"html": options["html"], "delta": options["to_delta"], "log": options["log"]}
     return {**(given.report or {}), **{name: value for name, value in asked.items() if value is not None}}
-
-
-@contextlib.contextmanager
-def _working_in(workspace: str | None, *, wanted: bool) -> Iterator[None]:
-    """With MLflow on the workspace, where something is asked of it: looking at tables alone makes none."""
-    from aml_spark.tracking import configure
-    from aml_spark.workspace import Workspace
-
-    if not wanted:
-        yield
-        return
-    with opened(workspace, Path()) as address:
-        found = Workspace.find(address)
-        if address is not None and not found.is_made:
-            raise WorkspaceError(f"there is no workspace in {found.folder!r}")
-        with configure(workspace=found, autolog=False):
-            yield
 
 
 def _print(report: Report, where: Mapping[str, Any], as_json: bool) -> None:

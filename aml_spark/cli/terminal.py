@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,37 @@ WORKSPACE_HELP = (
     "./aml-spark-emulator."
 )
 IN_WORKSPACE = click.option("--workspace", help=f"{WORKSPACE_HELP} Default: the environment, config.json.")
+
+
+# Those within a call are Python's.
+_ARGUMENT = re.compile(r"""\w\([^()]*\)|\b(\w+)=(True\b|'[^']*'|"[^"]*"|\[[^\]]*\]|(?=[\s,;]|$))""")
+
+
+def in_options(hint: str, command: click.Command) -> str:
+    """A hint that names Python's arguments, with the options of a command, and of those below it, in their place."""
+    options = dict(_options(command))
+
+    def option(argument: re.Match[str]) -> str:
+        name, text = options.get(argument[1]), argument[2]
+        if name is None:
+            return argument[0]
+        if text in ("", "True"):
+            return name
+        try:
+            value = ast.literal_eval(text)
+        except (SyntaxError, ValueError):  # […, …]
+            return argument[0]
+        return " ".join(f"{name} {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value]))
+
+    return _ARGUMENT.sub(option, hint)
+
+
+def _options(command: click.Command) -> Iterator[tuple[str, str]]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name is not None:
+            yield parameter.name, parameter.opts[-1]
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _options(below)
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -48,12 +82,22 @@ def chosen(workspace: str | None) -> Iterator[Workspace]:
 
 
 @contextlib.contextmanager
-def configured(workspace: str | None, *, in_azure: bool = False) -> Iterator[None]:
-    """With MLflow on the workspace that a command was given, or that is found; and must be Azure's where it says so."""
+def configured(workspace: str | None, *, in_azure: bool = False, model: str | None = None) -> Iterator[None]:
+    """With MLflow on the workspace that a command was given, or that is found; and must be Azure's where it says so.
+
+    A local one that isn't there is made for what is kept in it, not to look for a `model`.
+    """
     from aml_spark.tracking import configure
 
-    with opened(workspace, Path()) as address, configure(workspace=_found(address, in_azure=in_azure), autolog=False):
-        yield
+    with opened(workspace, Path()) as address:
+        found = _found(address, in_azure=in_azure)
+        if not found.is_made and (address is not None or (model or "").startswith(("models:/", "runs:/"))):
+            raise WorkspaceError(
+                f"there is no workspace in {found.folder!r}" + (", and none is named" if address is None else ""),
+                hint="--workspace <folder or address>, MLFLOW_TRACKING_URI, or a config.json here",
+            )
+        with configure(workspace=found, autolog=False):
+            yield
 
 
 def _found(address: str | None, *, in_azure: bool) -> Workspace:

@@ -90,7 +90,8 @@ def _given(batch: Any, inputs: list[Input] | None) -> Columns:
     """What the query gave, by name, or by number where names aren't known; and the number of rows."""
     parts = batch if isinstance(batch, tuple) else (batch,)
     if inputs is not None and inputs[0].name is not None and len(parts) > len(inputs):
-        raise PredictionError(f"takes {len(inputs)} columns, but {len(parts)} were given")
+        names = [one.name for one in inputs]
+        raise PredictionError(f"takes the {len(inputs)} columns {names[:20]}, but {len(parts)} were given")
     named = _fields(parts[0], inputs) if len(parts) == 1 else None
     if named is not None:
         one = inputs[0] if inputs is not None and len(inputs) == 1 else None
