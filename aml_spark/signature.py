@@ -78,14 +78,19 @@ def arrow_type(kind: DataType) -> pa.DataType:
     return to_arrow_type(kind, **named)
 
 
+def spark_type(kind: pa.DataType) -> DataType:
+    """What Spark calls a type of Arrow's; a time without zone is a moment in the session's."""
+    from pyspark.sql.pandas.types import from_arrow_type
+
+    return from_arrow_type(kind, prefer_timestamp_ntz=False)  # which is Spark's own default until 4.1
+
+
 def check_columns(model: PinnedModel, df: DataFrame) -> None:
     """Hold a DataFrame's columns against the model's signature; starts no job.
 
     Raises:
         SchemaError: a column is missing, or casting it to what the model wants could lose something.
     """
-    from pyspark.sql.pandas.types import from_arrow_type
-
     wanted = inputs(model.metadata)
     if wanted is None or wanted[0].name is None:
         return
@@ -100,7 +105,7 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
     try:
         worker.plan(wanted, [(one.name, arrow_type(has[one.name])) for one in wanted if one.name in has])
     except worker.ColumnError as error:
-        to = from_arrow_type(error.wanted).simpleString()
+        to = spark_type(error.wanted).simpleString()
         raise SchemaError(
             f"column {error.column!r} has type {has[error.column].simpleString()}, but the model {model.label!r} wants "
             f"{error.wanted}, and a cast could lose something",

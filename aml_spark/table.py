@@ -253,6 +253,8 @@ def _no_delta() -> SessionError:
 
 def _is_empty(spark: SparkSession, path: str) -> bool:
     try:
-        return not spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).head(1)
+        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+        # Twice, because one path alone is asked for a stream's metadata: where it isn't there, with a stack in the log.
+        return not found.load([path, path]).head(1)
     except Exception as error:
         return condition(error).startswith("PATH_NOT_FOUND")

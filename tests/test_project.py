@@ -428,6 +428,21 @@ def test_a_process_that_doesnt_wait_stays_for_the_end(project: Path, store: mlfl
     assert store.get_run(json.loads(said.read_text())["MLFLOW_RUN_ID"]).info.status == "FINISHED"
 
 
+def test_a_process_stays_until_its_run_is_ended_where_the_store_is_slow(
+    project: Path, store: mlflow.MlflowClient, said: Path
+) -> None:
+    call = (
+        "import mlflow, time; from aml_spark.project import local; end = local.runs.end; "
+        "local.runs.end = lambda *run: (time.sleep(1), end(*run)); "
+        "run = mlflow.projects.run('toy', backend='aml-spark', synchronous=False, env_manager='local', "
+        "experiment_name='toys', backend_config={'place': 'local'})\n"
+        "while run.get_status() == 'RUNNING': time.sleep(0.01)\n"
+        "time.sleep(0.1)"
+    )
+    subprocess.run([sys.executable, "-c", call], check=True, timeout=300, capture_output=True)
+    assert store.get_run(json.loads(said.read_text())["MLFLOW_RUN_ID"]).info.status == "FINISHED"
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_a_command_ends_with_the_process_that_started_it(
     project: Path, store: mlflow.MlflowClient, said: Path, number: signal.Signals
@@ -641,7 +656,7 @@ def test_a_compute_that_isnt_there_names_those_that_are(workspace: EmulatorProce
     from azure.ai.ml.entities import AmlCompute
 
     control.client().compute.begin_create_or_update(AmlCompute(name="cpu-small", size="Standard_DS3_v2")).result()
-    with pytest.raises(ExecutionException, match=r"has no compute 'cpu-smal'; it has 'cpu-small'(?s:.*)did you mean"):
+    with pytest.raises(ExecutionException, match=r"has no compute 'cpu-smal'; it has .*'cpu-small'(?s:.*)did you mean"):
         start(project, {"place": "azureml", "compute": "cpu-smal"})
 
 

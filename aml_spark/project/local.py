@@ -159,7 +159,6 @@ class LocalRun(SubmittedRun):
         with contextlib.suppress(OSError):
             os.write(self._leash, b"\n")
         _let_go(self._leash, self._settings)
-        atexit.unregister(self._leave)
         if code and not self._cancelled:
             how = f"was ended by {_signal(code)}" if _signal(code) else f"ended with exit code {code}"
             _logger.error("the project's command %s", how)
@@ -169,6 +168,7 @@ class LocalRun(SubmittedRun):
             _logger.error("the run %s couldn't be marked %s: %s", self._run_id, self.get_status(), error)
         finally:
             self._ended.set()
+            atexit.unregister(self._leave)  # not before: this thread ends with the process
 
     def _leave(self) -> None:
         if getattr(sys, "last_type", None) is KeyboardInterrupt:

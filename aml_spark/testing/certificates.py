@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import ipaddress
+import ssl
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,14 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     )
     ca_file, own = folder / "ca.pem", authority.public_bytes(serialization.Encoding.PEM)
     authority_file(ca_file).write_bytes(own)
-    # With the authorities that everybody trusts behind it: what is set to this file asks other hosts, too.
-    ca_file.write_bytes(own + Path(certifi.where()).read_bytes())
+    # With the authorities behind it that everybody trusts, and this machine: what is set to this file asks other hosts,
+    # too, such as Java for jars, and a company's proxy may answer.
+    of_machine = ssl.create_default_context().get_ca_certs(binary_form=True)
+    others = Path(certifi.where()).read_bytes() + "".join(map(ssl.DER_cert_to_PEM_cert, of_machine)).encode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography doesn't like the serial numbers of some authorities
-        authorities = x509.load_pem_x509_certificates(ca_file.read_bytes())
+        authorities = list(dict.fromkeys(x509.load_pem_x509_certificates(own + others)))
+    ca_file.write_bytes(b"".join(found.public_bytes(serialization.Encoding.PEM) for found in authorities))
     trusted = [PKCS12Certificate(found, None) for found in authorities]
     password = serialization.BestAvailableEncryption(_JAVA_PASSWORD.encode())
     ca_file.with_suffix(".p12").write_bytes(serialize_java_truststore(trusted, password))
@@ -70,7 +74,7 @@ def authority_file(ca_file: Path) -> Path:
 
 
 def java_options(ca_file: Path) -> str:
-    """What tells Java to trust the authority, and those that it trusts by itself."""
+    """What tells Java to trust the authority, and the others in the file."""
     trusted = {
         "trustStore": ca_file.with_suffix(".p12"),
         "trustStoreType": "PKCS12",

@@ -59,13 +59,13 @@ class Emulator:
         Returns:
             What a client needs: `tracking_uri`, `registry_uri` (a registry that workspaces share), `mlflow_url`,
             `arm_url`, `proxy_url`, `token_url`, `authority_file` (of its certificate), `ca_file` (that authority, and
-            those that everybody trusts), `subscription_id`, `resource_group`, `workspace`, `tenant_id`, `client_id`,
-            `client_secret`; for other ways to a token `client_certificate`, `federated_token_file`,
-            `identity_endpoint` and `identity_header`; of a data lake `lake_url` (plain HTTP, where tokens are given
-            out, too), `lake_account` and `lake_key`; of a Databricks workspace `databricks_url`, `databricks_token`,
-            `databricks_cluster_id` (of a cluster that is running) and `databricks_volume` (a path); for Java
-            `java_options` and `hadoop_conf_dir`; and as `environment` the variables that point MLflow, Azure's and
-            Databricks' clients, Spark and this library here.
+            those that everybody trusts, and this machine), `subscription_id`, `resource_group`, `workspace`,
+            `tenant_id`, `client_id`, `client_secret`; for other ways to a token `client_certificate`,
+            `federated_token_file`, `identity_endpoint` and `identity_header`; of a data lake `lake_url` (plain HTTP,
+            where tokens are given out, too), `lake_account` and `lake_key`; of a Databricks workspace `databricks_url`,
+            `databricks_token`, `databricks_cluster_id` (of a cluster that is running) and `databricks_volume` (a path);
+            for Java `java_options` and `hadoop_conf_dir`; and as `environment` the variables that point MLflow, Azure's
+            and Databricks' clients, Spark and this library here.
 
         Raises:
             OSError: the port is in use.
@@ -138,8 +138,15 @@ class Emulator:
         """A folder with settings of Hadoop's that lead each account of Azure's to the lake."""
         folder = self.folder / "hadoop"
         folder.mkdir(exist_ok=True)
-        setting = f"<property><name>fs.azure.abfs.endpoint</name><value>{endpoint}</value></property>"
-        (folder / "core-site.xml").write_text(f"<configuration>{setting}</configuration>\n")
+        settings = {
+            "fs.azure.abfs.endpoint": endpoint,
+            # Hadoop 3.5 sends some when Java ends, for half an hour where nobody answers any more.
+            "fs.azure.metrics.collection.enabled": "false",
+        }
+        told = "".join(
+            f"<property><name>{name}</name><value>{value}</value></property>" for name, value in settings.items()
+        )
+        (folder / "core-site.xml").write_text(f"<configuration>{told}</configuration>\n")
         return folder
 
     def stop(self) -> None:

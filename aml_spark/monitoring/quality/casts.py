@@ -26,13 +26,11 @@ def types_of(model: Model, columns: Collection[str]) -> dict[str, DataType]:
     Returns:
         By the column's name. Nothing of a signature without names; no input that takes anything.
     """
-    from pyspark.sql.pandas.types import from_arrow_type
-
     found = {}
     for one in signature.inputs(model) or ():
         kind = one.type if one.shape is None else _of_tensor(one.type, len(one.shape))
         if one.name is not None and kind is not None and (one.required or one.name in columns):
-            found[one.name] = from_arrow_type(kind)
+            found[one.name] = signature.spark_type(kind)
     return found
 
 
