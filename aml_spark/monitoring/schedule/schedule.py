@@ -217,10 +217,10 @@ def _definition(
 
 
 def _runtime() -> str:
-    """The version of Spark that azure-ai-ml takes; older ones take 3.3 and no other."""
+    """The oldest version of Spark that azure-ai-ml takes; it has no public name for them."""
     from azure.ai.ml.entities._monitoring import compute
 
-    return str(getattr(compute, "_SUPPORTED_RUNTIME_VERSIONS", ("3.3",))[0])
+    return str(compute._SUPPORTED_RUNTIME_VERSIONS[0])
 
 
 def _check_trigger(file: str, schedule: Mapping[str, Any]) -> None:
