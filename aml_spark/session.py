@@ -177,7 +177,7 @@ def ship(spark: SparkSession, archive: Path, name: str) -> None:
     """
     if is_connect(spark):
         spark.addArtifacts(f"{archive}#{name}", archive=True)
-    else:
+    elif not any(sent.endswith(f"#{name}") for sent in spark.sparkContext.listArchives):  # of which Spark warns
         spark.sparkContext.addArchive(f"{archive}#{name}")
 
 

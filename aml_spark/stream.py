@@ -16,7 +16,7 @@ from aml_spark.errors import ArgumentError, ConflictError
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
 from aml_spark.session import copied, is_connect
-from aml_spark.table import Table, history, identifier
+from aml_spark.table import Table, history, identifier, perhaps
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -153,7 +153,7 @@ def _first_version(spark: SparkSession, source: Table, checkpoint: str) -> int |
     from pyspark.errors import AnalysisException
 
     try:
-        lines = spark.read.text(f"{checkpoint}/offsets/0", wholetext=True).collect()
+        lines = spark.read.text(perhaps(f"{checkpoint}/offsets/0"), wholetext=True).collect()
     except AnalysisException as error:
         if condition(error).startswith("PATH_NOT_FOUND"):
             return None

@@ -200,11 +200,19 @@ def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
 
     try:
         where = _described(spark, table, "DETAIL")[0]["location"]
-        known = spark.read.format("parquet").load(f"{where}/_delta_log/*.checkpoint*.parquet")
+        known = spark.read.format("parquet").load(perhaps(f"{where}/_delta_log/*.checkpoint*.parquet"))
         return bool(known.where(F.col("txn.appId") == app_id).head(1))
     except Exception as error:  # Java's own, too: of a storage that refuses
         _logger.debug("the log of %s can't be read (%s)", table, condition(error))
         return False
+
+
+def perhaps(path: str) -> list[str]:
+    """What Spark is to read where a path may not be there: the path twice, and so each row.
+
+    One alone is asked for a stream's metadata first, and where it isn't there, Java's stack stands in the log.
+    """
+    return [path, path]
 
 
 def _commit(row: Row) -> Commit:
@@ -254,7 +262,6 @@ def _no_delta() -> SessionError:
 def _is_empty(spark: SparkSession, path: str) -> bool:
     try:
         found = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-        # Twice, because one path alone is asked for a stream's metadata: where it isn't there, with a stack in the log.
-        return not found.load([path, path]).head(1)
+        return not found.load(perhaps(path)).head(1)
     except Exception as error:
         return condition(error).startswith("PATH_NOT_FOUND")

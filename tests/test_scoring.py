@@ -273,7 +273,7 @@ def test_a_wrong_condition_is_refused_before_a_job(spark: SparkSession) -> None:
         assert said.value.hint is None
 
 
-def test_a_table_that_is_not_there_is_looked_up_quietly(
+def test_a_table_that_is_not_there_and_a_model_that_was_sent_are_no_news(
     spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spark.sparkContext.setLogLevel("WARN")  # as under spark-submit
@@ -283,6 +283,10 @@ def test_a_table_that_is_not_there_is_looked_up_quietly(
         absent = ("no_such_table", str(tmp_path / "nothing"))
         assert [table.history(spark, Table.of(name)) for name in absent] == [[]] * 2
         assert capfd.readouterr().err == ""
+        uri = f"models:/quiet/{register_sum('quiet')}"
+        for _ in range(2):
+            aml_spark.spark_udf(spark, uri)
+        assert " WARN " not in capfd.readouterr().err
     finally:
         spark.sparkContext.setLogLevel("ERROR")
 
