@@ -71,7 +71,9 @@ oldest: .venv-oldest/ready jars
 	set -o pipefail; .venv-oldest/bin/python -m pytest $(ARGUMENTS_oldest) $(call SAID_BY,oldest)
 
 # What pip brings today, which may be newer than what is pinned.
-newest: .venv-newest/ready jars
+newest: java uv
+	$(UV) venv --quiet --clear --python 3.13 .venv-newest
+	$(UV) pip install --quiet --no-cache --python .venv-newest -e '.[all]' --group tests
 	.venv-newest/bin/python -m pytest --spark local -W default
 
 # Sessions that start side by side must not fetch the same jars side by side: Ivy takes no lock.
@@ -109,11 +111,6 @@ pins: uv
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv-oldest
 	$(INSTALL) --python .venv-oldest -r requirements/oldest.txt
 	$(UV) pip install --quiet --python .venv-oldest --no-deps --no-build-isolation -e .
-	touch $@
-
-.venv-newest/ready: pyproject.toml | uv
-	$(UV) venv --quiet --allow-existing --python '>=3.10' .venv-newest
-	$(UV) pip install --quiet --no-cache --upgrade --python .venv-newest -e '.[all]' --group tests
 	touch $@
 
 .venv-pytorch/ready: requirements/dev.txt pyproject.toml | uv

@@ -86,10 +86,14 @@ def _lakes() -> Finding:
     credential = discover(Location(account=account or "any", filesystem="any"))
     kind = type(credential).__name__
     if isinstance(credential, (AccountKey, SasToken)):
-        return Finding(what="abfss://", ok=True, found=f"{kind} for the account {account!r}", needed=False)
-    whoever = "whoever azure-identity finds" if isinstance(credential, SignedIn) else f"{kind} of AZURE_CLIENT_ID"
+        found = f"{kind} for the account {account!r}"
+    elif isinstance(credential, SignedIn):
+        found = "whoever azure-identity finds, for every account"
+    else:
+        found = f"{kind} of AZURE_CLIENT_ID, for every account"
     clients = _package("azure-identity", "azure", needed=False)
-    found = f"{whoever}, for every account" + ("" if clients.ok else ", by azure-identity, which isn't installed")
+    if not clients.ok:
+        found += "; but azure-identity isn't installed"
     return Finding(what="abfss://", ok=clients.ok, found=found, mend=clients.mend, needed=False)
 
 

@@ -31,7 +31,7 @@ def wanted(model: PinnedModel, manager: str, start_seconds: float) -> dict[str, 
     if not file.is_file():
         raise ModelError(
             f"the model {model.label!r} has no requirements.txt, so its environment isn't known",
-            hint="log it with pip_requirements=, or use env_manager='local'",
+            hint="log it with pip_requirements=; in the executors' own Python it needs none",
         )
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     requirements = [line for line in lines if line and not line.startswith(("#", "-c ", "--constraint"))]

@@ -158,7 +158,17 @@ def listed(names: Iterable[str], *, most: int = 20) -> str:
     return (f"{text} and {rest} more" if rest > 0 else text) or "none"
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str | None:
-    """A hint with the closest of the names, or None where nothing is close."""
-    close = get_close_matches(name, list(names), n=1)
+def did_you_mean(name: str, names: Iterable[str], *, argument: str | None = None) -> str | None:
+    """A hint with the closest of the names, or None where nothing is close.
+
+    Args:
+        name: what was given.
+        names: what there is.
+        argument: one that takes a list; the hint is that list where several names were given as one text.
+    """
+    known = list(names)
+    parts = [part.strip() for part in name.split(",")]
+    if argument is not None and len(parts) > 1 and set(parts) <= set(known):
+        return f"{argument}={parts}"
+    close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else None

@@ -49,11 +49,9 @@ def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str
             raise ArgumentError(f"{name} is the text {value!r}; expected a list of names", hint=f"{name}=[{value!r}]")
         for column in value or ():
             if column not in df.columns:
-                parts = [part.strip() for part in column.split(",")]
-                is_list = len(parts) > 1 and set(parts) <= set(df.columns)
                 raise SchemaError(
                     f"{name} names {column!r}, which the source lacks; it has {listed(df.columns)}",
-                    hint=f"{name}={parts}" if is_list else did_you_mean(column, df.columns),
+                    hint=did_you_mean(column, df.columns, argument=name),
                 )
     for name in key or ():
         if not comparable(df, name):

@@ -190,7 +190,7 @@ def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> 
         names = _quietly(lambda: [model.name for model in client.search_registered_models(max_results=100)])
         return ModelNotFoundError(
             f"no registered model {name!r} ({uri!r}) in {masked(mlflow.get_registry_uri())!r}; it has {listed(names)}",
-            hint=did_you_mean(name, names) or "is it in another? configure(workspace=…), or --workspace of the command",
+            hint=did_you_mean(name, names) or "is it in another workspace? workspace= names it",
         )
     numbers = listed(str(found.version) for found in known)
     aliases = _quietly(lambda: sorted(client.get_registered_model(name).aliases))

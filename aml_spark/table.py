@@ -200,7 +200,7 @@ def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
 
     try:
         where = _described(spark, table, "DETAIL")[0]["location"]
-        known = spark.read.format("parquet").load(perhaps(f"{where}/_delta_log/*.checkpoint*.parquet"))
+        known = spark.read.format("parquet").load(f"{where}/_delta_log/*.checkpoint*.parquet")
         return bool(known.where(F.col("txn.appId") == app_id).head(1))
     except Exception as error:  # Java's own, too: of a storage that refuses
         _logger.debug("the log of %s can't be read (%s)", table, condition(error))

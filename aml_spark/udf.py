@@ -200,14 +200,15 @@ def make_udf(
 
 
 def _check_number(columns: Sequence[Column | str], inputs: Sequence[Input] | None, label: str) -> None:
-    """One column may be a struct of them all, and which of a model's columns have names that it takes is known."""
-    if inputs is None or inputs[0].name is None or len(columns) == 1:
+    """Of several columns; one may be a struct of all, and a tensor without a name be made of any number."""
+    if inputs is None or len(columns) == 1 or (inputs[0].name is None and inputs[0].shape is not None):
         return
-    if len(columns) > len(inputs) or any(one.required for one in inputs[len(columns) :]):
+    names = [one.name for one in inputs if one.name is not None]
+    if len(columns) > len(inputs) or any(one.required or not names for one in inputs[len(columns) :]):
+        takes = listed(names) if names else f"{len(inputs)} columns without names"
         raise ArgumentError(
-            f"the model {label!r} takes the {len(inputs)} columns {listed(str(one.name) for one in inputs)}, "
-            f"and {len(columns)} were given",
-            hint="without arguments the UDF takes them by their names",
+            f"the model {label!r} takes {takes}, and {len(columns)} columns were given",
+            hint="without arguments the UDF takes them by their names" if names else None,
         )
 
 

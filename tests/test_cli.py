@@ -29,6 +29,7 @@ from aml_spark.errors import (
     TableError,
     WorkspaceError,
 )
+from aml_spark.testing import certificates
 
 if TYPE_CHECKING:
     from aml_spark.testing import EmulatorProcess
@@ -204,18 +205,20 @@ def test_an_error_of_ours_becomes_a_message_and_an_exit_code(kind: type[AmlSpark
 
 
 @pytest.mark.parametrize(
-    ("hint", "told"),
+    ("command", "hint", "told"),
     [
-        ("overwrite=True replaces the target", "--overwrite replaces the target"),
-        ("key=['shop', 'a day']", "--key shop --key 'a day'"),
-        ("key=['id'], or on_error='null'", "--key id, or --on-error null"),
-        ("leave out by=, window= and exact=", "leave out --by, --window and --exact"),
-        ("classes=[…, …] names them; conf={'spark.jars': …}", "classes=[…, …] names them; conf={'spark.jars': …}"),
-        ("configure(workspace='…'), or leave key= out", "configure(workspace='…'), or leave --key out"),
+        ("score", "overwrite=True replaces the target", "--overwrite replaces the target"),
+        ("score", "key=['shop', 'a day']", "--key shop --key 'a day'"),
+        ("score", "key=['id'], or on_error='null'", "--key id, or --on-error null"),
+        ("score", "columns=[…] leaves it out", "--column leaves it out"),
+        ("score", "classes=[…, …] names them; conf={'spark.jars': …}", None),
+        ("score", "configure(workspace='…'), or leave key= out", "configure(workspace='…'), or leave --key out"),
+        ("monitor", "leave out by=, window= and exact=", "leave out --by, --window and --exact"),
+        ("monitor", "where= chooses a part", None),
     ],
 )
-def test_hints_name_the_options_of_the_command_line(hint: str, told: str) -> None:
-    assert in_options(hint, cli.main) == told
+def test_hints_name_the_options_of_the_command(command: str, hint: str, told: str | None) -> None:
+    assert in_options(hint, cli.main.commands[command]) == (told or hint)
 
 
 def test_an_error_without_hint_is_one_line() -> None:
@@ -337,6 +340,25 @@ def test_the_emulator_prints_all_that_a_client_needs(azureml_emulator: EmulatorP
     assert done.stdout.strip().isdigit(), done.stderr
     bundle = ssl.create_default_context(cafile=facts["ca_file"])
     assert bundle.cert_store_stats()["x509_ca"] > 10, "with the authorities that everybody trusts"
+
+
+def test_the_emulators_clients_trust_whom_python_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / name for name in ("company", "emulator")]
+    for folder in folders:
+        folder.mkdir()
+        with certificates.made(folder, ()) as (ca_file, _):
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority_file(ca_file)))
+    company = certificates.authority_file(folders[0] / "ca.pem").read_text()
+    assert company in (folders[1] / "ca.pem").read_text()
+    assert company not in certificates.authority_file(folders[1] / "ca.pem").read_text()
+
+
+def test_the_demo_says_that_its_flights_arent_installed_before_spark_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aml_spark.demo.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("aml_spark.get_spark", lambda *arguments, **more: pytest.fail("Spark is started"))
+    result = _invoke("demo")
+    assert result.exit_code == 1
+    assert result.stderr == "aml-spark: the flights aren't installed\nHint: pip install 'aml-spark[demo]'\n"
 
 
 def test_scoring_with_a_workspace_that_isnt_there_makes_none(tmp_path: Path) -> None:

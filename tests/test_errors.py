@@ -105,4 +105,10 @@ def test_listed_names_the_first_and_counts_the_rest(names: list[str], most: int,
 def test_did_you_mean_takes_the_closest_name_or_none() -> None:
     assert did_you_mean("originn", ["dest", "origin"]) == "did you mean 'origin'?"
     assert did_you_mean("xyz", ["dest", "origin"]) is None
+
+
+def test_several_names_in_one_text_are_told_as_a_list() -> None:
+    assert did_you_mean("origin, dest", ["dest", "origin"], argument="key") == "key=['origin', 'dest']"
+    assert did_you_mean("origin,dest", ["dest", "origin"]) == "did you mean 'origin'?"
+    assert did_you_mean("dest,xyzxyz", ["dest", "origin"], argument="key") is None
     assert did_you_mean("", []) is None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow.models import infer_signature
 from mlflow.models.signature import ModelSignature
@@ -18,7 +19,9 @@ from mlflow.types import ColSpec, Schema
 from models import make_sum, register, register_sum
 
 import aml_spark
+from aml_spark import udf as udf_module
 from aml_spark.session import spark_version
+from aml_spark.worker import Input
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,8 +56,24 @@ def test_each_way_to_name_the_columns_gives_what_predict_gives(spark: SparkSessi
     assert got["x"].tolist() == frame["x"].tolist()
     for way in ("none", "struct", "separate", "sql"):
         assert got[way].tolist() == expected.tolist()
-    with pytest.raises(aml_spark.ArgumentError, match="takes the 2 columns 'x', 'y', and 3 were given"):
+    with pytest.raises(aml_spark.ArgumentError, match="takes 'x', 'y', and 3 columns were given"):
         udf("x", "y", "more")
+
+
+NAMED = [Input("x", pa.float64()), Input("y", pa.float64()), Input("z", pa.float64(), required=False)]
+UNNAMED = [Input(None, pa.float64())] * 2
+
+
+@pytest.mark.parametrize(("inputs", "fine"), [(NAMED, {1, 2, 3}), (UNNAMED, {1, 2}), (None, {1, 2, 3, 4})])
+def test_as_many_columns_as_the_model_takes_are_fine(inputs: list[Input] | None, fine: set[int]) -> None:
+    refused = set()
+    for number in (1, 2, 3, 4):
+        try:
+            udf_module._check_number(["c"] * number, inputs, "m/1")
+        except aml_spark.ArgumentError as error:
+            assert f"and {number} columns were given" in error.message  # noqa: PT017 - some are fine
+            refused.add(number)
+    assert refused == {1, 2, 3, 4} - fine
 
 
 @pytest.mark.every_kind

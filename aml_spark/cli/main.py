@@ -47,7 +47,8 @@ class _Group(click.Group):
         except AmlSparkError as error:
             click.secho(f"aml-spark: {error.message}", err=True, fg="red")
             if error.hint:
-                click.echo(f"Hint: {in_options(error.hint, self)}", err=True)
+                ran = self.commands[str(ctx.invoked_subcommand)]
+                click.echo(f"Hint: {in_options(error.hint, ran)}", err=True)
             sys.exit(2 if isinstance(error, (ArgumentError, WorkspaceError)) else 1)
 
 

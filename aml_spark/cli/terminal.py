@@ -39,12 +39,12 @@ def in_options(hint: str, command: click.Command) -> str:
         name, text = options.get(argument[1]), argument[2]
         if name is None:
             return argument[0]
-        if text in ("", "True"):
-            return name
         try:
-            value = ast.literal_eval(text)
+            value = ast.literal_eval(text or "True")
         except (SyntaxError, ValueError):  # […, …]
-            return argument[0]
+            value = True
+        if value is True:
+            return name
         return " ".join(f"{name} {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value]))
 
     return _ARGUMENT.sub(option, hint)
@@ -85,7 +85,7 @@ def chosen(workspace: str | None) -> Iterator[Workspace]:
 def configured(workspace: str | None, *, in_azure: bool = False, model: str | None = None) -> Iterator[None]:
     """With MLflow on the workspace that a command was given, or that is found; and must be Azure's where it says so.
 
-    A local one that isn't there is made for what is kept in it, not to look for a `model`.
+    Of local ones that aren't there only `./mlworkspace` is made, and not to look for a `model` in it.
     """
     from aml_spark.tracking import configure
 
@@ -94,7 +94,7 @@ def configured(workspace: str | None, *, in_azure: bool = False, model: str | No
         if not found.is_made and (address is not None or (model or "").startswith(("models:/", "runs:/"))):
             raise WorkspaceError(
                 f"there is no workspace in {found.folder!r}" + (", and none is named" if address is None else ""),
-                hint="--workspace <folder or address>, MLFLOW_TRACKING_URI, or a config.json here",
+                hint=None if address else "--workspace <folder or address>, MLFLOW_TRACKING_URI, or a config.json here",
             )
         with configure(workspace=found, autolog=False):
             yield

@@ -244,7 +244,7 @@ def _columns(
         if name not in there and name not in nested:
             raise SchemaError(
                 f"columns names {name!r}, which neither table has; they have {listed(there)}",
-                hint=did_you_mean(name, there),
+                hint=did_you_mean(name, there, argument="columns"),
             )
     inputs = model.metadata.get_input_schema() if model else None
     if asked is None and inputs is not None and inputs.has_input_names():

@@ -48,13 +48,15 @@ def made(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
     )
     ca_file, own = folder / "ca.pem", authority.public_bytes(serialization.Encoding.PEM)
     authority_file(ca_file).write_bytes(own)
-    # With the authorities behind it that everybody trusts, and this machine: what is set to this file asks other hosts,
+    # With the authorities behind it that everybody trusts, and this Python: what is set to this file asks other hosts,
     # too, such as Java for jars, and a company's proxy may answer.
-    of_machine = ssl.create_default_context().get_ca_certs(binary_form=True)
-    others = Path(certifi.where()).read_bytes() + "".join(map(ssl.DER_cert_to_PEM_cert, of_machine)).encode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography doesn't like the serial numbers of some authorities
-        authorities = list(dict.fromkeys(x509.load_pem_x509_certificates(own + others)))
+        authorities = x509.load_pem_x509_certificates(own + Path(certifi.where()).read_bytes())
+        for found in ssl.create_default_context().get_ca_certs(binary_form=True):
+            with contextlib.suppress(ValueError):  # what it refuses of what OpenSSL takes
+                authorities.append(x509.load_der_x509_certificate(found))
+    authorities = list(dict.fromkeys(authorities))
     ca_file.write_bytes(b"".join(found.public_bytes(serialization.Encoding.PEM) for found in authorities))
     trusted = [PKCS12Certificate(found, None) for found in authorities]
     password = serialization.BestAvailableEncryption(_JAVA_PASSWORD.encode())

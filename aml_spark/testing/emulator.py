@@ -59,7 +59,7 @@ class Emulator:
         Returns:
             What a client needs: `tracking_uri`, `registry_uri` (a registry that workspaces share), `mlflow_url`,
             `arm_url`, `proxy_url`, `token_url`, `authority_file` (of its certificate), `ca_file` (that authority, and
-            those that everybody trusts, and this machine), `subscription_id`, `resource_group`, `workspace`,
+            those that everybody trusts, and this Python), `subscription_id`, `resource_group`, `workspace`,
             `tenant_id`, `client_id`, `client_secret`; for other ways to a token `client_certificate`,
             `federated_token_file`, `identity_endpoint` and `identity_header`; of a data lake `lake_url` (plain HTTP,
             where tokens are given out, too), `lake_account` and `lake_key`; of a Databricks workspace `databricks_url`,

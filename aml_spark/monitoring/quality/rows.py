@@ -168,7 +168,7 @@ def _check_key(df: DataFrame, name: str, key: Sequence[str] | None) -> None:
     if name not in df.columns:
         raise SchemaError(
             f"key names {name!r}, which isn't there; there are {listed(df.columns)}",
-            hint=did_you_mean(name, df.columns),
+            hint=did_you_mean(name, df.columns, argument="key"),
         )
     if not frame.comparable(df, name):
         raise SchemaError(f"key names {name!r}, whose type holds a map or a variant, of which none equals another")
