@@ -6,7 +6,6 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_spark import __version__, feed, frame, history, rejects, table
@@ -176,11 +175,7 @@ def _source(spark: SparkSession, request: Request, has: Entry | None) -> _Source
     source, version = Table.of(request.source), request.source_version
     commits = table.history(spark, source, _RECENT)
     if not commits:
-        is_folder = not source.is_path and Path(source.text).is_dir()
-        raise TableNotFoundError(
-            f"the source {source.text!r} doesn't exist; expected a Delta table",
-            hint=f"that is a table's name; the folder is {str(Path(source.text).absolute())!r}" if is_folder else None,
-        )
+        raise table.missing(source, f"the source {source.text!r} doesn't exist; expected a Delta table")
     newest = commits[0].version
     if version is None:
         version = newest

@@ -19,7 +19,7 @@ from aml_spark.credential import (
     WorkloadIdentity,
     discover,
 )
-from aml_spark.errors import DataLakeError, SessionError
+from aml_spark.errors import ArgumentError, DataLakeError, SessionError
 from aml_spark.location import DatastorePath, Location, in_lake, is_of_azure
 
 if TYPE_CHECKING:
@@ -176,6 +176,11 @@ def reach(spark: SparkSession, text: str) -> str:
     Raises:
         ArgumentError, AuthenticationError, DataLakeError, SessionError, WorkspaceError: see `find` and `connect`.
     """
+    if not isinstance(text, str):
+        raise ArgumentError(
+            f"a table is given as {type(text).__name__}; expected its name, path or URI as a text",
+            hint="str(path); rows of a DataFrame are written to a Delta table first, or scored by spark_udf",
+        )
     wrapped = re.fullmatch(r"(?i)delta\.`([^`]+)`", text)
     text = wrapped[1] if wrapped else text
     if not in_lake(text):

@@ -158,6 +158,11 @@ def listed(names: Iterable[str], *, most: int = 20) -> str:
     return (f"{text} and {rest} more" if rest > 0 else text) or "none"
 
 
+def in_list(argument: str, text: str) -> str:
+    """A hint with the names in a text, such as `a, b`, as the list that an argument takes."""
+    return f"{argument}={[part.strip() for part in text.split(',')]}"
+
+
 def did_you_mean(name: str, names: Iterable[str], *, argument: str | None = None) -> str | None:
     """A hint with the closest of the names, or None where nothing is close.
 
@@ -167,8 +172,7 @@ def did_you_mean(name: str, names: Iterable[str], *, argument: str | None = None
         argument: one that takes a list; the hint is that list where several names were given as one text.
     """
     known = list(names)
-    parts = [part.strip() for part in name.split(",")]
-    if argument is not None and len(parts) > 1 and set(parts) <= set(known):
-        return f"{argument}={parts}"
-    close = get_close_matches(name, known, n=1)
+    if argument is not None and "," in name and {part.strip() for part in name.split(",")} <= set(known):
+        return in_list(argument, name)
+    close = get_close_matches(name, known, n=1, cutoff=0.7)  # below it two letters of four would do
     return f"did you mean {close[0]!r}?" if close else None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from aml_spark import table
 from aml_spark.datalake import reach
-from aml_spark.errors import TableNotFoundError
 from aml_spark.ledger import Entry
 from aml_spark.model import PinnedModel
 from aml_spark.table import Table
@@ -70,7 +69,7 @@ def lineage(spark: SparkSession, target: str) -> list[ScoredCommit]:
     of = Table.of(reach(spark, target))
     known = table.history(spark, of)
     if not known:
-        raise TableNotFoundError(f"{target!r} doesn't exist; expected a Delta table that score() wrote")
+        raise table.missing(of, f"{target!r} doesn't exist; expected a Delta table that score() wrote")
     commits = [(commit, Entry.of(commit)) for commit in known]
     return [
         ScoredCommit(

@@ -15,7 +15,7 @@ from aml_spark.errors import AmlSparkError, ConflictError, FeedError, SchemaErro
 from aml_spark.ledger import Due, Entry
 from aml_spark.model import PinnedModel
 from aml_spark.request import Request
-from aml_spark.session import isolated, watched
+from aml_spark.session import forgets_names, isolated, watched
 from aml_spark.spark_ml import is_spark_ml
 from aml_spark.table import Commit, Table
 from aml_spark.writer import Stamp
@@ -357,7 +357,10 @@ def committed(job: Job, commits: Sequence[Commit]) -> Commit:
         written = Entry.of(commit)
         if written is not None and written.attempt == job.entry.attempt:
             return commit
+    forgets = not job.target.is_path and forgets_names(job.spark)
     raise ConflictError(
-        f"another run of score() wrote {job.target.text!r} at the same time; this run wrote nothing",
-        hint="run it again",
+        f"another run of score() wrote {job.target.text!r} at the same time"
+        + (", or a session before this one, whose catalog was forgotten" if forgets else "")
+        + "; this run wrote nothing",
+        hint="run it again" + ("; without a metastore give the path of a target, not a name" if forgets else ""),
     )

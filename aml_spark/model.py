@@ -95,9 +95,7 @@ def pin(uri: str) -> PinnedModel:
     except Exception as error:
         raise ModelError(
             f"the model {uri!r} can't be opened ({type(error).__name__}): expected the files of an MLflow model",
-            hint=f"models:/{uri}@alias and models:/{uri}/1 name a registered model"
-            if re.fullmatch(r"[\w.-]+", uri)
-            else "mlflow.models.get_model_info(uri) shows what MLflow finds there",
+            hint=_meant(uri) or "mlflow.models.get_model_info(uri) shows what MLflow finds there",
         ) from _harmless(error)
     return PinnedModel(
         uri=uri,
@@ -109,6 +107,13 @@ def pin(uri: str) -> PinnedModel:
         folder=folder,
         metadata=metadata,
     )
+
+
+def _meant(uri: str) -> str | None:
+    """The address of a registered model, where only what it begins with was left out."""
+    if re.fullmatch(r"[\w.-]+(@[\w.-]+|/\d+)", uri):
+        return f"models:/{uri} names a registered model"
+    return f"models:/{uri}@alias and models:/{uri}/1 name a registered model" if re.fullmatch(r"[\w.-]+", uri) else None
 
 
 def pack(model: PinnedModel, worker: Path) -> tuple[Path, str]:
@@ -179,10 +184,10 @@ def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | Non
         missing = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
         if error.error_code not in missing and error.get_http_status_code() != 404:
             raise ModelError(f"the registry doesn't answer for {uri!r}: {error.error_code}") from _harmless(error)
-    raise _not_found(client, uri, name, alias)
+    raise _not_found(client, uri, name, alias, version)
 
 
-def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> ModelNotFoundError:
+def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None, version: str | None) -> ModelNotFoundError:
     import mlflow
 
     known = _quietly(lambda: versions(client, name))
@@ -194,7 +199,7 @@ def _not_found(client: MlflowClient, uri: str, name: str, alias: str | None) -> 
         )
     numbers = listed(str(found.version) for found in known)
     aliases = _quietly(lambda: sorted(client.get_registered_model(name).aliases))
-    what = f"alias {alias!r}" if alias is not None else f"version in {uri!r}"
+    what = f"alias {alias!r}" if alias is not None else f"version {version!r}"
     return ModelNotFoundError(
         f"model {name!r} has no {what}; it has the versions {numbers} and the aliases {listed(aliases)}",
         hint=did_you_mean(alias, aliases) if alias is not None else None,

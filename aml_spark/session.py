@@ -158,6 +158,14 @@ def setting(spark: SparkSession, key: str) -> str | None:
         return None
 
 
+def forgets_names(spark: SparkSession) -> bool:
+    """Whether the names of tables are gone when Spark ends, while their files stay: without a metastore."""
+    try:
+        return spark.conf.get("spark.sql.catalogImplementation") == "in-memory"
+    except Exception:  # as above
+        return False
+
+
 def time_zone(spark: SparkSession) -> str:
     """The session's time zone; where nobody set one, that of the machine that Spark's driver runs on."""
     return str(spark.conf.get("spark.sql.session.timeZone"))  # with a default, classic gives that instead of Spark's

@@ -173,10 +173,13 @@ def _described(spark: SparkSession, table: Table, what: str, limit: str = "") ->
         if why.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
             if table.is_path and _is_empty(spark, table.text):
                 return []
+            parquet = table.is_path and not _is_empty(spark, table.text, "*.parquet")
             raise TableNotFoundError(
                 f"{table.text!r} isn't a Delta table",
                 hint=f"CONVERT TO DELTA parquet.{quoted(table.text)}; or remove the folder, where a first write to it "
-                "failed and left files",
+                "failed and left files"
+                if parquet
+                else "expected a folder with a Delta table in it; a target may also be empty, or not there",
             ) from None
         if why.startswith("EXPECT_TABLE_NOT_VIEW"):
             raise TableNotFoundError(
@@ -252,6 +255,13 @@ def read(spark: SparkSession, table: Table, version: int) -> DataFrame:
         raise TableError(f"version {version} of {table.text!r} can't be read ({condition(error)})") from None
 
 
+def missing(table: Table, message: str) -> TableNotFoundError:
+    """The error for a table that isn't there, with the folder where one has its name."""
+    is_folder = not table.is_path and Path(table.text).is_dir()
+    folder = str(Path(table.text).absolute())
+    return TableNotFoundError(message, hint=f"that is a table's name; the folder is {folder!r}" if is_folder else None)
+
+
 def _no_delta() -> SessionError:
     return SessionError(
         "this Spark session doesn't know Delta's SQL",
@@ -259,9 +269,9 @@ def _no_delta() -> SessionError:
     )
 
 
-def _is_empty(spark: SparkSession, path: str) -> bool:
+def _is_empty(spark: SparkSession, path: str, files: str = "*") -> bool:
     try:
-        found = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+        found = spark.read.format("binaryFile").options(recursiveFileLookup="true", pathGlobFilter=files)
         return not found.load(perhaps(path)).head(1)
     except Exception as error:
         return condition(error).startswith("PATH_NOT_FOUND")

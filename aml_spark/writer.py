@@ -172,7 +172,8 @@ def write_error(table: Table, error: BaseException) -> TableError:
         return TableError(
             f"{table.text!r} couldn't be written; it is left as it was: {refused.message}", hint=refused.hint
         )
+    place = "check that the place exists and that this user may write there; Spark's log has the details"
     return TableError(
         f"{table.text!r} couldn't be written ({what}); it is left as it was",
-        hint="check that the place exists and that this user may write there; Spark's log has the details",
+        hint="CREATE SCHEMA makes one; or give the target's path" if what.startswith("SCHEMA_NOT_FOUND") else place,
     )

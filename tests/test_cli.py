@@ -232,6 +232,18 @@ def test_an_error_without_hint_is_one_line() -> None:
         del cli.main.commands["fail"]
 
 
+def test_ctrl_c_has_an_exit_code_of_its_own() -> None:
+    @cli.main.command("fail")
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        result = _invoke("fail")
+    finally:
+        del cli.main.commands["fail"]
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
 def test_an_error_of_nobodys_is_not_hidden() -> None:
     @cli.main.command("fail")
     def fail() -> None:

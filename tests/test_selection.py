@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_refused_with_what_to_type(
         (aml_spark.ArgumentError, "between which", path, {"since": "2013-01-02", "until": "2013-01-02"}),
         (aml_spark.ArgumentError, "neither a table name nor a path", "a table", {}),
         (aml_spark.ArgumentError, r"(?s)type 'DataFrame'; expected.*createDataFrame", pd.DataFrame(), {}),
-        (aml_spark.SchemaError, r"(?s)names 'dd', which isn't there.*did you mean 'd'", path, {"time_column": "dd"}),
+        (aml_spark.SchemaError, r"(?s)names 't1', which isn't there.*did you mean 't.1'", path, {"time_column": "t1"}),
         (aml_spark.SchemaError, r"(?s)type bigint; expected.*timestamp_seconds\('id'\)", path, {"time_column": "id"}),
         (aml_spark.SchemaError, "isn't a condition on the columns", path, {"where": "no_column > 1"}),
         (aml_spark.TableNotFoundError, "doesn't exist", "no_such_days", {}),

@@ -1,6 +1,6 @@
 """The command line: arguments in, exit codes and tables out.
 
-Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong, 3 monitoring found a breach.
+Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong, 3 monitoring found a breach, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
         except AmlSparkError as error:
             click.secho(f"aml-spark: {error.message}", err=True, fg="red")
             if error.hint:
@@ -57,6 +61,7 @@ class _Group(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens.")
 def main(verbose: bool) -> None:
     """Train and score with Spark; keep the models in MLflow and Azure Machine Learning."""
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # of which the README tells
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level="WARNING", stream=sys.stderr)
     logging.getLogger("aml_spark").setLevel("INFO" if verbose or not sys.stderr.isatty() else "WARNING")
 
@@ -97,6 +102,8 @@ def demo(out: Path, workspace: str | None, lake: bool) -> None:
         return
     with opened(workspace, out) as address:
         run(out, address, cluster=workspace == EMULATOR)
+    if workspace == EMULATOR:
+        click.echo(f"Serve it again with:  aml-spark emulator --dir {shlex.quote(str(out / EMULATOR_FOLDER))} --env")
 
 
 @main.command()

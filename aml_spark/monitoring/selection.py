@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import KW_ONLY, dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml_spark import frame, table
@@ -181,7 +180,7 @@ def _looked_up(spark: SparkSession, of: Table, version: int | None) -> tuple[int
     if not known:
         df = None if of.is_path else _view(spark, of)
         if df is None:
-            raise refused or _missing(of)
+            raise refused or table.missing(of, f"{of.text!r} doesn't exist; expected a Delta table, or a view")
         if version is not None:
             raise ArgumentError(
                 f"version is {version}, but {of.text!r} is a view or a table that isn't Delta's, which has no versions",
@@ -205,14 +204,6 @@ def _view(spark: SparkSession, of: Table) -> DataFrame | None:
         if condition(error).startswith(("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")):
             return None
         raise TableNotFoundError(f"{of.text!r} can't be read ({condition(error)})") from None
-
-
-def _missing(of: Table) -> TableNotFoundError:
-    is_folder = not of.is_path and Path(of.text).is_dir()
-    return TableNotFoundError(
-        f"{of.text!r} doesn't exist; expected a Delta table, or a view",
-        hint=f"that is a table's name; the folder is {str(Path(of.text).absolute())!r}" if is_folder else None,
-    )
 
 
 def _compared(df: DataFrame, column: str | None, end: str, moment: datetime) -> Column:
