@@ -469,7 +469,7 @@ def test_ctrl_c_ends_the_waiting_and_says_what_goes_on(
         finally:
             waiting.kill()
     told += rest
-    assert (waiting.returncode, said) == (1, "")
+    assert (waiting.returncode, said) == (130, "")
     assert f"To look at it: aml-spark compute show {name}." in told
     assert "Traceback" not in told
     if again:
@@ -654,7 +654,7 @@ def test_ctrl_c_stops_following_and_not_the_job(runner: str, workspace: Workspac
             _, told = _interrupted(following)
         finally:
             following.kill()
-    assert following.returncode == 1
+    assert following.returncode == 130
     assert f"the job {name} may go on. To look at it: aml-spark job show {name}. To end it: aml-spark job" in told
     assert "Traceback" not in told
     assert jobs.get(name, workspace).status == "Running"
