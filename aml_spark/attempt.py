@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import __version__, feed, frame, history, rejects, table
 from aml_spark.datalake import reach
-from aml_spark.errors import ArgumentError, TableNotFoundError, TargetError
+from aml_spark.errors import ArgumentError, TargetError
 from aml_spark.job import APP_ID, Job, committed, write_again, write_all, write_changes
 from aml_spark.ledger import Due, Entry, Ledger, differing
 from aml_spark.model import PinnedModel, pin
@@ -116,7 +116,7 @@ def scored_again(
     """Score rows once more that a target holds already, as it was asked for the last time."""
     old = table.history(spark, Table.of(target))
     if not old:
-        raise TableNotFoundError(f"{target!r} doesn't exist; expected a Delta table that score() wrote")
+        raise table.missing(Table.of(target), f"{target!r} doesn't exist; expected a Delta table that score() wrote")
     ledger = Ledger.of(old)
     has, version = ledger.entry, ledger.version
     if has is None or version is None or ledger.changed_since:

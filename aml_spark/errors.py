@@ -158,8 +158,12 @@ def listed(names: Iterable[str], *, most: int = 20) -> str:
     return (f"{text} and {rest} more" if rest > 0 else text) or "none"
 
 
-def in_list(argument: str, text: str) -> str:
-    """A hint with the names in a text, such as `a, b`, as the list that an argument takes."""
+def no_list(argument: str, text: str) -> ArgumentError:
+    """The error for an argument that takes a list of names, where it is given a text such as `a, b`."""
+    return ArgumentError(f"{argument} is the text {text!r}; expected a list of names", hint=_in_list(argument, text))
+
+
+def _in_list(argument: str, text: str) -> str:
     return f"{argument}={[part.strip() for part in text.split(',')]}"
 
 
@@ -173,6 +177,6 @@ def did_you_mean(name: str, names: Iterable[str], *, argument: str | None = None
     """
     known = list(names)
     if argument is not None and "," in name and {part.strip() for part in name.split(",")} <= set(known):
-        return in_list(argument, name)
+        return _in_list(argument, name)
     close = get_close_matches(name, known, n=1, cutoff=0.7)  # below it two letters of four would do
     return f"did you mean {close[0]!r}?" if close else None

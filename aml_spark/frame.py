@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import table
 from aml_spark.analysis import analysed, on_columns
-from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, in_list, listed
+from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed, no_list
 from aml_spark.model import PinnedModel
 from aml_spark.spark_ml import is_spark_ml, transformed
 from aml_spark.udf import make_udf
@@ -46,7 +46,7 @@ def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str
     """
     for name, value in (("key", key), ("columns", columns)):
         if isinstance(value, str):
-            raise ArgumentError(f"{name} is the text {value!r}; expected a list of names", hint=in_list(name, value))
+            raise no_list(name, value)
         for column in value or ():
             if column not in df.columns:
                 raise SchemaError(

@@ -171,9 +171,9 @@ def _described(spark: SparkSession, table: Table, what: str, limit: str = "") ->
             form = _described(spark, table, "DETAIL")[0]["format"]
             raise TableNotFoundError(f"{table.text!r} is a table in format {form!r}; expected 'delta'") from None
         if why.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
-            if table.is_path and _is_empty(spark, table.text):
+            if table.is_path and _lacks(spark, table.text, "*"):
                 return []
-            parquet = table.is_path and not _is_empty(spark, table.text, "*.parquet")
+            parquet = table.is_path and not _lacks(spark, table.text, "*.parquet")
             raise TableNotFoundError(
                 f"{table.text!r} isn't a Delta table",
                 hint=f"CONVERT TO DELTA parquet.{quoted(table.text)}; or remove the folder, where a first write to it "
@@ -269,7 +269,8 @@ def _no_delta() -> SessionError:
     )
 
 
-def _is_empty(spark: SparkSession, path: str, files: str = "*") -> bool:
+def _lacks(spark: SparkSession, path: str, files: str) -> bool:
+    """Whether no file of a pattern lies below a path, as far as that can be told."""
     try:
         found = spark.read.format("binaryFile").options(recursiveFileLookup="true", pathGlobFilter=files)
         return not found.load(perhaps(path)).head(1)

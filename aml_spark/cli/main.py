@@ -93,17 +93,18 @@ def demo(out: Path, workspace: str | None, lake: bool) -> None:
     """
     from aml_spark.demo import run
 
+    again = f"aml-spark emulator --dir {shlex.quote(str(out / EMULATOR_FOLDER))}"
     if lake:
         if workspace is not None:
             raise click.UsageError("--lake has a local workspace with its artifacts in the lake; leave out --workspace")
         with opened(EMULATOR, out):
             run(out, lake="azureml://datastores/lake/paths/demo")
-        click.echo(f"Serve the lake again with:  aml-spark emulator --dir {shlex.quote(str(out / EMULATOR_FOLDER))}")
+        click.echo(f"Serve the lake again with:  {again}")
         return
     with opened(workspace, out) as address:
         run(out, address, cluster=workspace == EMULATOR)
     if workspace == EMULATOR:
-        click.echo(f"Serve it again with:  aml-spark emulator --dir {shlex.quote(str(out / EMULATOR_FOLDER))} --env")
+        click.echo(f"Serve it again with:  {again} --env")
 
 
 @main.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aml_spark import progress, table
 from aml_spark.analysis import condition
-from aml_spark.errors import AmlSparkError, ArgumentError, SchemaError, TableError, did_you_mean, in_list, listed
+from aml_spark.errors import AmlSparkError, ArgumentError, SchemaError, TableError, did_you_mean, listed, no_list
 from aml_spark.model import PinnedModel, pin
 from aml_spark.monitoring.comparison import Comparison, Predictions, compared
 from aml_spark.monitoring.limits import limits_of
@@ -237,7 +237,7 @@ def _columns(
     nested = [name for df in (after, before) for name in fields.names_of(df)]
     asked = asked if asked is None or isinstance(asked, str) else list(asked)
     if isinstance(asked, str):
-        raise ArgumentError(f"columns is the text {asked!r}; expected a list of names", hint=in_list("columns", asked))
+        raise no_list("columns", asked)
     if asked is not None and not asked:
         raise ArgumentError("columns names none; expected those to compare", hint="leave columns= out for all of them")
     for name in asked or ():

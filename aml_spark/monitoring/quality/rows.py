@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_spark import frame, table
 from aml_spark.analysis import analysed, condition, on_columns
-from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, in_list, listed
+from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed, no_list
 from aml_spark.monitoring.profiles.fields import places_of
 from aml_spark.monitoring.quality.casts import misfit
 from aml_spark.session import cast_type
@@ -164,7 +164,7 @@ def check_time_column(df: DataFrame, name: str) -> None:
 
 def _check_key(df: DataFrame, name: str, key: Sequence[str] | None) -> None:
     if isinstance(key, str):
-        raise ArgumentError(f"key is the text {key!r}; expected a list of names", hint=in_list("key", key))
+        raise no_list("key", key)
     if name not in df.columns:
         raise SchemaError(
             f"key names {name!r}, which isn't there; there are {listed(df.columns)}",
