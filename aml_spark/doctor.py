@@ -7,6 +7,9 @@ import os
 import sys
 from dataclasses import dataclass
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from aml_spark import java, session
 from aml_spark.addresses import masked
 from aml_spark.credential import AccountKey, SasToken, SignedIn, discover
@@ -60,11 +63,25 @@ def examine() -> list[Finding]:
 
 
 def _package(name: str, extra: str | None, *, needed: bool = True) -> Finding:
+    mend = f"pip install 'aml-spark[{extra}]'" if extra else f"pip install {name}"
     try:
-        return Finding(what=name, ok=True, found=importlib.metadata.version(name), needed=needed)
+        found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        mend = f"pip install 'aml-spark[{extra}]'" if extra else f"pip install {name}"
         return Finding(what=name, ok=False, found="not installed", mend=mend, needed=needed)
+    asked = _asked(name)
+    if asked.contains(found, prereleases=True):
+        return Finding(what=name, ok=True, found=found, needed=needed)
+    return Finding(what=name, ok=False, found=f"{found}; expected {asked}", mend=mend, needed=needed)
+
+
+def _asked(name: str) -> SpecifierSet:
+    """The versions of a package that this one asks for; any, in a source checkout that isn't installed."""
+    try:
+        lines = importlib.metadata.requires("aml-spark") or []
+    except importlib.metadata.PackageNotFoundError:
+        lines = []
+    asked = [str(one.specifier) for one in map(Requirement, lines) if one.name == name]
+    return SpecifierSet(",".join(asked))
 
 
 def _java() -> Finding:

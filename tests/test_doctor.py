@@ -116,6 +116,17 @@ def test_a_missing_package_is_mended_by_the_extra_that_brings_it(name: str) -> N
     assert any(f'extra == "{extra}"' in text.replace("'", '"') and name in text for text in _requirements())
 
 
+def test_a_package_is_too_old_or_too_new_where_the_extra_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"azure-ai-ml": "1.30.0", "delta-spark": "4.4.1", "mlflow-skinny": "3.99.0rc1"}
+    monkeypatch.setattr("aml_spark.doctor.importlib.metadata.version", lambda name: versions.get(name, "4.0.0"))
+    found = _found()
+    old, wrong = found["azure-ai-ml"], found["delta-spark"]
+    assert (old.ok, old.mend) == (False, "pip install 'aml-spark[aml]'")
+    assert old.found.startswith("1.30.0; expected >=1.")
+    assert (wrong.ok, wrong.mend) == (False, "pip install 'aml-spark[spark]'")
+    assert found["mlflow-skinny"].ok
+
+
 def _requirements() -> list[str]:
     return importlib.metadata.requires("aml-spark") or []
 

@@ -138,7 +138,16 @@ def test_a_workspace_that_isnt_there_is_named_in_azures_words(emulator: Emulator
 
 
 @pytest.mark.parametrize(
-    "command", [["workspace", "show"], ["compute", "list"], ["model", "list"], ["job", "list"], ["datastore", "list"]]
+    "command",
+    [
+        ["workspace", "show"],
+        ["compute", "list"],
+        ["model", "list"],
+        ["job", "list"],
+        ["datastore", "list"],
+        ["endpoint", "list"],
+    ],
+    ids=lambda command: str(command[0]),
 )
 def test_a_local_workspace_has_none_of_this(
     command: list[str], emulator: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +167,7 @@ def test_a_local_workspace_has_none_of_this(
             "Hint: --workspace azureml://…, MLFLOW_TRACKING_URI, or a config.json here",
         ],
     )
+    assert list(tmp_path.iterdir()) == []
 
 
 # Datastores

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from aml_spark.cli.terminal import WORKSPACE_HELP, configured, print_table
+from aml_spark.cli.terminal import WORKSPACE_HELP, configured, pairs, print_table
 from aml_spark.errors import ArgumentError
 
 
@@ -103,12 +103,12 @@ def endpoint_create(
         raise ArgumentError("--deployment and --model go together")
     with _within(workspace):
         if batch:
-            found = _batch(batches.create(name, deployment, model, _pairs(config)))
+            found = _batch(batches.create(name, deployment, model, dict(pairs("-C", config))))
         elif deployment is None or model is None:
-            settings = configs.read(_pairs(config), configs.ENDPOINT)
+            settings = configs.read(dict(pairs("-C", config)), configs.ENDPOINT)
             found = endpoints.facts(endpoints.create(control.client(), name, settings))
         else:
-            settings = configs.read(_pairs(config), configs.DEPLOYMENT)
+            settings = configs.read(dict(pairs("-C", config)), configs.DEPLOYMENT)
             version = registered.find(model, control.configured())
             made = deployments.create(control.client(), name, deployment, version, settings, with_endpoint=True)
             found = deployments.facts(made, endpoints.get(control.client(), name))
@@ -132,7 +132,7 @@ def endpoint_update(
     from aml_spark import control
     from aml_spark.deployment import config as configs, deployments, endpoints
 
-    settings = configs.read(_pairs(config), configs.DEPLOYMENT if deployment else configs.ENDPOINT)
+    settings = configs.read(dict(pairs("-C", config)), configs.DEPLOYMENT if deployment else configs.ENDPOINT)
     with _within(workspace):
         if deployment:
             made = deployments.update(control.client(), name, deployment, None, settings)
@@ -231,18 +231,8 @@ def endpoint_delete(name: str, deployment: str | None, batch: bool, workspace: s
 @contextlib.contextmanager
 def _within(workspace: str | None) -> Iterator[None]:
     """In a workspace, with the dots that azure-ai-ml prints for its polls kept out of what the command prints."""
-    with configured(workspace), contextlib.redirect_stdout(sys.stderr):
+    with configured(workspace, in_azure=True), contextlib.redirect_stdout(sys.stderr):
         yield
-
-
-def _pairs(config: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for one in config:
-        key, equals, value = one.partition("=")
-        if not equals or not key:
-            raise ArgumentError(f"-C {one!r}: expected KEY=VALUE")
-        found[key] = value
-    return found
 
 
 def _rows(file: Path) -> Any:

@@ -33,6 +33,7 @@ from aml_spark.cli.terminal import (
     in_options,
     not_installed,
     opened,
+    pairs,
     print_table,
 )
 from aml_spark.cli.workspace import workspace
@@ -164,11 +165,8 @@ def score(
     from aml_spark.scoring import score as run
     from aml_spark.session import get_spark
 
-    unclear = [entry for entry in conf if entry.find("=") < 1]
-    if unclear:
-        raise click.BadParameter(f"{unclear[0]!r}; expected KEY=VALUE", param_hint="--conf")
+    settings, places = dict(pairs("--conf", conf)), (arguments["source"], arguments["target"])
     with configured(workspace, model=arguments["model"]):
-        settings, places = dict(entry.split("=", 1) for entry in conf), (arguments["source"], arguments["target"])
         spark = get_spark("aml-spark score", master, settings, uris=places)
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aml_spark.cli.terminal import IN_WORKSPACE, WORKSPACE_HELP, chosen, configured, print_facts, print_table
+from aml_spark.cli.terminal import IN_WORKSPACE, WORKSPACE_HELP, chosen, configured, pairs, print_facts, print_table
 from aml_spark.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def monitor(
     from aml_spark.session import get_spark
 
     given = MonitorConfig(file="") if config is None else read(config)
-    settings = dict(_pairs("--conf", conf, "KEY=VALUE"))
+    settings = dict(pairs("--conf", conf))
     where = _where(given, options)
     rows = {side: _rows(side, given, options) for side in _SIDES}
     arguments = _arguments(given, options)
@@ -155,7 +155,7 @@ def _arguments(given: MonitorConfig, options: Mapping[str, Any]) -> dict[str, An
             found[name] = list(value) if name in _LISTS else value
     if found.get("on_breach") == "raise":
         raise ArgumentError("on_breach is 'raise', which is for Python", hint="leave it out: the exit code is 3 then")
-    if expected := dict(_pairs("--expect", options["expect"], "NAME=SQL")):
+    if expected := dict(pairs("--expect", options["expect"], "NAME=SQL")):
         for name, condition in expected.items():
             if name.endswith(("<", ">", "!", "=")) or condition.startswith("="):
                 raise click.BadParameter(
@@ -173,21 +173,13 @@ def _arguments(given: MonitorConfig, options: Mapping[str, Any]) -> dict[str, An
 
 
 def _thresholds(entries: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    for name, text in _pairs("--threshold", entries, "[COLUMN:]METRIC=NUMBER", last=True):
+    for name, text in pairs("--threshold", entries, "[COLUMN:]METRIC=NUMBER", last=True):
         try:
             value = None if text == "none" else float(text)
         except ValueError:
             raise click.BadParameter(f"{name}={text}: expected a number, or none", param_hint="--threshold") from None
         column, _, metric = ("", "", name) if name.startswith("expectation:") else name.rpartition(":")
         yield (column, {metric: value}) if column else (metric, value)
-
-
-def _pairs(option: str, entries: Sequence[str], form: str, *, last: bool = False) -> Iterator[tuple[str, str]]:
-    for entry in entries:
-        name, found, value = entry.rpartition("=") if last else entry.partition("=")
-        if not found or not name.strip():
-            raise click.BadParameter(f"{entry!r}; expected {form}", param_hint=option)
-        yield name.strip(), value.strip()
 
 
 def _where(given: MonitorConfig, options: Mapping[str, Any]) -> dict[str, Any]:

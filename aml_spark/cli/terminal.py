@@ -58,6 +58,17 @@ def _options(command: click.Command) -> Iterator[tuple[str, str]]:
         yield from _options(below)
 
 
+def pairs(
+    option: str, entries: Iterable[str], form: str = "KEY=VALUE", *, last: bool = False
+) -> Iterator[tuple[str, str]]:
+    """What an option that may be repeated gives: names and values, parted by the first `=`, or the last."""
+    for entry in entries:
+        name, found, value = entry.rpartition("=") if last else entry.partition("=")
+        if not found or not name.strip():
+            raise click.BadParameter(f"{entry!r}; expected {form}", param_hint=option)
+        yield name.strip(), value.strip()
+
+
 def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Rows below their columns' names, as wide as they need."""
     lines = [names, *[["" if value is None else str(value) for value in row] for row in rows]]
