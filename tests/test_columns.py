@@ -103,6 +103,57 @@ def test_a_struct_among_columns_that_came_as_a_data_frame_is_one(monkeypatch: py
     assert data["y"].tolist() == [{"a": 3.0, "b": "s"}, {"a": 4.0, "b": "t"}]
 
 
+MOMENT = datetime.datetime(2024, 7, 1, 10, tzinfo=datetime.timezone.utc)
+HERE = datetime.datetime(2024, 7, 1, 12)
+TIME = pa.timestamp("us", "Europe/Berlin")
+
+
+@pytest.mark.parametrize("is_asked_for", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "asked", "given", "seen"),
+    [
+        (pa.struct([("t", TIME)]), pa.struct([("t", pa.timestamp("ns"))]), {"t": MOMENT}, {"t": HERE}),
+        (pa.map_(pa.string(), TIME), pa.map_(pa.string(), pa.timestamp("ns")), [("k", MOMENT)], {"k": HERE}),
+        (
+            pa.list_(pa.struct([("t", TIME)])),
+            pa.list_(pa.struct([("t", pa.timestamp("ns"))])),
+            [{"t": MOMENT}],
+            [{"t": HERE}],
+        ),
+    ],
+    ids=["struct", "map", "list"],
+)
+def test_times_in_structs_and_maps_are_times(
+    monkeypatch: pytest.MonkeyPatch, kind: pa.DataType, asked: pa.DataType, given: Any, seen: Any, is_asked_for: bool
+) -> None:
+    inputs = [Input("x", asked)] if is_asked_for else None
+    batch = (pa.StructArray.from_arrays([pa.array([given, None], kind)], ["x"]),)
+    first, second = _handed(monkeypatch, batch, inputs)["x"]
+    assert (list(first) if isinstance(seen, list) else first, second) == (seen, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "torn"),
+    [
+        (pa.list_(pa.int64()), [4, 4], [4, None]),
+        (pa.list_(pa.bool_()), [True], [True, None]),
+        (pa.list_(pa.list_(pa.int32())), [[1, 2]], [[1], [None]]),
+        (pa.struct([("a", pa.list_(pa.int32()))]), {"a": [1, 2]}, {"a": [None, 2]}),
+        (pa.map_(pa.string(), pa.list_(pa.int64())), [("k", [1])], [("k", [None])]),
+    ],
+    ids=str,
+)
+def test_a_rows_integers_are_the_same_beside_a_row_with_nulls_inside(
+    monkeypatch: pytest.MonkeyPatch, kind: pa.DataType, whole: Any, torn: Any
+) -> None:
+    def handed(*rows: Any) -> list[str]:
+        """What the model gets, with the types of arrays."""
+        data = _handed(monkeypatch, (pa.array(rows, kind),), [Input("x", kind)], rows=len(rows))
+        return [repr(value) for value in data["x"]]
+
+    assert handed(whole, torn, None, whole) == [*handed(whole), *handed(torn), "None", *handed(whole)]
+
+
 @pytest.mark.parametrize(
     ("inputs", "batch"),
     [
@@ -129,6 +180,7 @@ def test_two_columns_without_names_are_both_handed_over_in_their_order(monkeypat
     inputs = [Input(None, pa.float64()), Input(None, pa.string())]
     data = _handed(monkeypatch, (pa.array([1.0, 2.0]), pa.array(["a", "b"])), inputs)
     assert data.to_numpy().tolist() == [[1.0, "a"], [2.0, "b"]]
+    assert list(data) == [0, 1]
     with pytest.raises(PredictionError, match="takes 2 columns without names, but 1 were given"):
         _handed(monkeypatch, (pa.array([1.0, 2.0]),), inputs)
 

@@ -282,7 +282,83 @@ def test_a_single_value_is_the_first_column_of_its_kind() -> None:
 
 def test_a_frame_without_numbers_is_no_number() -> None:
     with pytest.raises(PredictionError, match="no numeric column, but the result type is double"):
-        to_arrow(pd.DataFrame({"label": ["a"]}), pa.float64(), 1)
+        to_arrow(pd.DataFrame({"label": ["a"], "flag": [True]}), pa.float64(), 1)
+
+
+@pytest.mark.parametrize("numbers", [[1.5, None], [decimal.Decimal("1.5"), None], [None, 1.5]])
+def test_a_column_counts_as_numbers_whatever_type_pandas_gave_it(numbers: list[Any]) -> None:
+    frame = pd.DataFrame({"risk": pd.Series(numbers, dtype=object), "cost": [7.0, 8.0]})
+    assert _given(frame, pa.float64(), 2) == numbers
+
+
+def test_a_column_of_none_alone_could_be_of_numbers_or_not() -> None:
+    frame = pd.DataFrame({"risk": pd.Series([None], dtype=object), "cost": [1000.0]})
+    with pytest.raises(PredictionError, match="column 'risk' with nothing but None in it, before any of numbers"):
+        to_arrow(frame, pa.float64(), 1)
+    assert _given(frame[["cost", "risk"]], pa.float64(), 1) == [1000.0]
+    assert _given(frame[["risk"]], pa.float64(), 1) == [None]
+
+
+NOON, LATER = datetime.datetime(2024, 7, 1, 12), datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([1, 2.5, True, None], pa.string()),
+        (["none", 1, decimal.Decimal("2.50"), NOON], pa.string()),
+        ([True, 2.5, decimal.Decimal("885885822.932360"), 2**53 + 1, "7.5"], pa.float64()),
+        ([16_777_217, 0.1], pa.float32()),
+        (
+            [datetime.date(2024, 1, 1), NOON, LATER, pd.Timestamp(NOON), np.datetime64(NOON, "ns")],
+            pa.timestamp("us", "UTC"),
+        ),
+        ([LATER, LATER.astimezone(datetime.timezone(datetime.timedelta(hours=5)))], pa.timestamp("us", "UTC")),
+        ([[1, 2], [2.5], [None], None, (3,), np.array([4.5]), 5], pa.list_(pa.string())),
+        ([[NOON], np.array([NOON], "datetime64[ns]"), [LATER, None]], pa.list_(pa.timestamp("us", "UTC"))),
+        ([{"label": 1}, {"label": "a", "score": 1}, None, {"score": decimal.Decimal(2)}], PAIR),
+        ([{"a": 1}, {"b": NOON}, None, {}], pa.map_(pa.string(), pa.string())),
+        ([{"a": NOON}, {"b": LATER, "c": None}], pa.map_(pa.string(), pa.timestamp("us", "UTC"))),
+    ],
+    ids=str,
+)
+def test_a_value_becomes_the_same_whatever_comes_beside_it(values: list[Any], wanted: pa.DataType) -> None:
+    zone = "Europe/Berlin"
+    together = to_arrow(values, wanted, len(values), zone)
+    alone = [to_arrow([value], wanted, 1, zone) for value in values]
+    together.validate(full=True)
+    assert together.to_pylist() == [one.to_pylist()[0] for one in alone]
+
+
+def test_texts_numbers_and_times_are_those_of_the_value_itself() -> None:
+    assert _given([1, 2.5, True], pa.string(), 3) == ["1", "2.5", "True"]
+    assert _given([decimal.Decimal("885885822.932360")], pa.float64(), 1) == [885885822.93236]
+    assert _given(np.array([2**24 + 1]), pa.float32(), 1) == [2.0**24]
+    assert _given(pd.Series([decimal.Decimal("1.5")]), pa.float64(), 1) == [1.5]
+    lists = pd.DataFrame({"p": [None, [1.0, 2.0], np.array([3.0])]})
+    assert _given(lists, DOUBLES, 3) == [None, [1.0, 2.0], [3.0]]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "wanted"),
+    [
+        ([NOON], pa.timestamp("us", "UTC")),
+        ([[NOON]], pa.list_(pa.timestamp("us", "UTC"))),
+        ([{"t": NOON}], pa.struct([pa.field("t", pa.timestamp("us", "UTC"))])),
+        ([{"t": NOON}], pa.map_(pa.string(), pa.timestamp("us", "UTC"))),
+        ([[{"t": NOON}]], pa.list_(pa.struct([pa.field("t", pa.timestamp("us", "UTC"))]))),
+        (pd.DataFrame({"t": [NOON]}), pa.struct([pa.field("t", pa.timestamp("us", "UTC"))])),
+    ],
+    ids=lambda value: str(value) if isinstance(value, pa.DataType) else "",
+)
+def test_times_without_zone_are_the_sessions_at_any_depth(prediction: Any, wanted: pa.DataType) -> None:
+    assert "10, 0" in str(to_arrow(prediction, wanted, 1, "Europe/Berlin").to_pylist())
+
+
+def test_a_time_that_a_clock_leaves_out_counts_on_from_before() -> None:
+    left_out, told_twice = datetime.datetime(2024, 3, 31, 2, 30), datetime.datetime(2024, 10, 27, 2, 30)
+    moments = to_arrow([left_out, told_twice], pa.timestamp("us", "UTC"), 2, "Europe/Berlin").to_pylist()
+    assert [(moment.hour, moment.minute) for moment in moments] == [(1, 30), (0, 30)]  # as Spark reads them
 
 
 def test_the_models_own_frame_is_left_as_it_is() -> None:

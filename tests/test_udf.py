@@ -455,3 +455,28 @@ def test_a_model_that_needs_names_gets_a_data_frame_of_its_numbers(spark: SparkS
     mlflow.sklearn.save_model(model, folder, signature=signature, serialization_format="cloudpickle")
     scored = spark.createDataFrame(data).coalesce(1).select(aml_spark.spark_udf(spark, folder)()).collect()
     assert [row[0] for row in scored] == model.predict(data).tolist()
+
+
+OF_HINTS = {
+    "list[dict[str, str]]": ("lambda one: one['a']", "map('a', a)"),
+    "list[Row]": ("lambda one: one.a", "named_struct('a', a)"),
+    "list[str]": ("lambda one: one", "a"),
+}
+
+
+@pytest.mark.parametrize("hint", OF_HINTS)
+def test_a_model_with_type_hints_gets_what_they_say(spark: SparkSession, tmp_path: Path, hint: str) -> None:
+    read, given = OF_HINTS[hint]
+    code = tmp_path / "model.py"
+    code.write_text(
+        "import mlflow, pydantic\n"
+        "class Row(pydantic.BaseModel):\n    a: str\n"
+        "class Hinted(mlflow.pyfunc.PythonModel):\n"
+        f"    def predict(self, model_input: {hint}) -> list[str]:\n        return list(map({read}, model_input))\n"
+        "mlflow.models.set_model(Hinted())\n"
+    )
+    folder = str(tmp_path / "model")
+    mlflow.pyfunc.save_model(folder, python_model=str(code), pip_requirements=["mlflow"])
+    rows = spark.createDataFrame([("x",), ("y",)], "a string").coalesce(1).selectExpr(f"{given} AS given")
+    udf = aml_spark.spark_udf(spark, folder)
+    assert [row[0] for row in rows.select(udf("given")).collect()] == ["x", "y"]

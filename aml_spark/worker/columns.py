@@ -157,7 +157,7 @@ def plan(inputs: Sequence[Input] | None, given: Sequence[tuple[str, pa.DataType]
         kinds.add(target if has == target else None)
     kind = kinds.pop() if len(kinds) == 1 else None
     dtype = np.dtype(kind.to_pandas_dtype()) if kind in (pa.float64(), pa.float32()) else None
-    return Plan(steps, _frame, dtype)
+    return Plan(steps, _frame if inputs is None or inputs[0].name is not None else _unnamed_frame, dtype)
 
 
 def fits(has: pa.DataType, wanted: pa.DataType) -> bool:
@@ -248,11 +248,60 @@ def _converter(wanted: pa.DataType, nullable: bool) -> Callable[[pa.Array], Any]
             return array.to_pandas(types_mapper=_NULLABLE.get if nullable or array.null_count else None)
 
         return whole
-    return lambda array: cast(array, wanted).to_pandas(integer_object_nulls=True, maps_as_pydicts="strict")
+    inside = _of_items(wanted)
+    return lambda array: _by_row(cast(array, inside))
+
+
+def _of_items(kind: pa.DataType, *, item: bool = False) -> pa.DataType:
+    """The type by which times in structs and maps become datetimes: of nanoseconds Arrow makes integers there."""
+    if pa.types.is_timestamp(kind) and item:
+        return pa.timestamp("us", kind.tz)
+    if _is_list(kind):
+        return pa.list_(_of_items(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_of_items(field.type, item=True)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_of_items(kind.key_type, item=True), _of_items(kind.item_type, item=True))
+    return kind
+
+
+def _by_row(array: pa.Array) -> Any:
+    """A column as pandas has it. Lists of integers with a null inside become lists of objects, in their row alone."""
+    holes = _holes(array)
+    parts = [array] if holes is None else [array.filter(pa.array(holes)), array.filter(pa.array(~holes))]
+    series = [part.to_pandas(integer_object_nulls=True, maps_as_pydicts="strict") for part in parts]
+    if holes is None:
+        return series[0]
+    found = np.empty(len(array), object)
+    found[holes], found[~holes] = (one.to_numpy() for one in series)
+    return pd.Series(found)
+
+
+def _holes(array: pa.Array) -> Any:
+    """In which rows a list of integers or booleans has a null; None where in none."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        found = [holes for field in array.flatten() if (holes := _holes(field)) is not None]
+        return np.logical_or.reduce(found) if found else None
+    if _is_list(kind):
+        below = array.values
+        gone = below.null_count and below.type in _NULLABLE
+        inside = below.is_null().to_numpy(zero_copy_only=False) if gone else _holes(below)
+    else:
+        inside = _holes(array.items) if pa.types.is_map(kind) else None
+    if inside is None:
+        return None
+    before, offsets = np.cumsum([0, *inside]), array.offsets.to_numpy()
+    return before[offsets[1:]] > before[offsets[:-1]]
 
 
 def _frame(columns: dict[str, Any], rows: int) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(rows))
+
+
+def _unnamed_frame(columns: dict[str, Any], rows: int) -> pd.DataFrame:
+    """With numbers for names, as a DataFrame of an array has them, and by which MLflow looks for them."""
+    return _frame(columns, rows).set_axis(range(len(columns)), axis=1)
 
 
 def _tensor_plan(inputs: Sequence[Input], given: Sequence[tuple[str, pa.DataType]], places: Mapping[str, int]) -> Plan:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import decimal
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pyarrow.compute as pc
 
 from .failures import PredictionError
 
-_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")  # as pandas calls kinds of values
+_LISTS = (list, tuple, np.ndarray, pd.Series)
 
 
 def to_arrow(prediction: Any, wanted: pa.DataType, rows: int, time_zone: str = "UTC") -> pa.Array:
@@ -61,8 +63,7 @@ def _to_arrow(prediction: Any, wanted: pa.DataType, rows: int) -> pa.Array:
         prediction = prediction.set_axis([str(name) for name in prediction.columns], axis=1)
         if pa.types.is_struct(wanted):
             return _struct({name: prediction[name] for name in prediction.columns}, wanted)
-        first = next((value for value in prediction.iloc[:, 0] if value is not None), None) if rows else None
-        if pa.types.is_list(wanted) and not (prediction.shape[1] == 1 and isinstance(first, (list, np.ndarray))):
+        if pa.types.is_list(wanted) and prediction.shape[1] != 1:
             return _array(list(prediction.to_numpy()), wanted)
         return _array(_leftmost(prediction, wanted), wanted)
     if pa.types.is_struct(wanted) and isinstance(prediction, np.ndarray) and prediction.ndim == 2:
@@ -81,6 +82,8 @@ def _in_zone(kind: pa.DataType, time_zone: str) -> pa.DataType:
         return pa.struct([field.with_type(_in_zone(field.type, time_zone)) for field in kind])
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_in_zone(kind.value_type, time_zone)))
+    if pa.types.is_map(kind):
+        return pa.map_(_in_zone(kind.key_type, time_zone), _in_zone(kind.item_type, time_zone))
     return kind
 
 
@@ -94,11 +97,18 @@ def _struct(columns: Mapping[str, Any], wanted: pa.DataType) -> pa.Array:
 
 def _leftmost(frame: pd.DataFrame, wanted: pa.DataType) -> Any:
     """The column that MLflow takes for a single value: the first of the kind."""
-    numeric = pa.types.is_integer(wanted) or pa.types.is_floating(wanted)
-    columns = frame.select_dtypes("number") if numeric else frame
-    if columns.shape[1] == 0:
+    if frame.shape[1] > 1 and len(frame) and _is_number(wanted):
+        for place in range(frame.shape[1]):
+            kind = pd.api.types.infer_dtype(frame.iloc[:, place], skipna=True)
+            if kind == "empty":
+                raise PredictionError(
+                    f"gave the column {frame.columns[place]!r} with nothing but None in it, before any of numbers: "
+                    "whether it is of numbers can't be told; give NaN there, or the prediction alone"
+                )
+            if kind in _NUMBERS:
+                return frame.iloc[:, place]
         raise PredictionError(f"gave no numeric column, but the result type is {wanted}")
-    return columns.iloc[:, 0]
+    return frame.iloc[:, 0]
 
 
 def _array(values: Any, wanted: pa.DataType) -> pa.Array:
@@ -112,54 +122,123 @@ def _array(values: Any, wanted: pa.DataType) -> pa.Array:
     if isinstance(values, np.ndarray) and (values.dtype == object or values.ndim > 1):
         values = list(values)
     try:
-        if pa.types.is_map(wanted):
-            return pa.array([None if value is None else list(value.items()) for value in values], wanted)
-        # A NaN of numpy's stays NaN; None and pandas' NA become null.
         if isinstance(values, (list, tuple)):
-            values = [_plain(value) for value in values]
-            if pa.types.is_string(wanted):  # pandas marks a missing text as NaN
-                values = [None if isinstance(value, float) and np.isnan(value) else value for value in values]
+            return _objects(values, wanted)
         if isinstance(values, pd.Series) and isinstance(values.dtype, pd.DatetimeTZDtype):
-            array = pc.assume_timezone(pa.array(values.dt.tz_convert(None).to_numpy()), "UTC")
-        else:
-            array = pa.array(values)
-        if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
-        if pa.types.is_list(wanted) and not pa.types.is_list(array.type) and not pa.types.is_null(array.type):
-            array = pa.array([None if value is None else [value] for value in array.to_pylist()])
-        if array.type == wanted:
-            return array
-        if pa.types.is_timestamp(wanted) and wanted.tz and not getattr(array.type, "tz", None):
-            naive = array.cast(pa.timestamp(wanted.unit))
-            return pc.assume_timezone(naive, wanted.tz, ambiguous="earliest", nonexistent="earliest")
-        if pa.types.is_string(wanted) and not any(is_it(array.type) for is_it in _TEXT):
-            return pa.array([None if value is None else str(value) for value in array.to_pylist()], wanted)
-        if pa.types.is_boolean(wanted) and not pa.types.is_boolean(array.type) and not pa.types.is_null(array.type):
-            raise pa.ArrowInvalid("not boolean")
-        # Between doubles and floats the nearest value counts; everything else has to fit exactly.
-        return array.cast(wanted, safe=not _floats(array.type, wanted))
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            return _cast(pc.assume_timezone(pa.array(values.dt.tz_convert(None).to_numpy()), "UTC"), wanted)
+        array = pa.array(values)  # a NaN of numpy's stays NaN
+        return _cast(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array, wanted)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError):
         kind = values.dtype if hasattr(values, "dtype") else sorted({type(value).__name__ for value in values})
         raise PredictionError(
             f"gave values of type {kind}, which the result type {wanted} can't hold; give another result_type"
         ) from None
 
 
+def _objects(values: Sequence[Any], wanted: pa.DataType) -> pa.Array:
+    """Values of Python's, each as it would be alone: Arrow gives those that it gets together one type.
+
+    None and pandas' NA become null.
+    """
+    values = [_plain(value) for value in values]
+    gone = pa.array([value is None for value in values], pa.bool_())
+    if pa.types.is_list(wanted):
+        parts = [[] if value is None else value if isinstance(value, _LISTS) else [value] for value in values]
+        flat = _chained(parts)
+        below = (
+            _cast(pa.array(flat), wanted.value_type) if hasattr(flat, "dtype") else _objects(flat, wanted.value_type)
+        )
+        return pa.ListArray.from_arrays(_offsets(parts), below, mask=gone).cast(wanted)
+    if pa.types.is_struct(wanted):
+        dicts = [{} if value is None else {str(name): one for name, one in value.items()} for value in values]
+        fields = [_objects([one.get(field.name) for one in dicts], field.type) for field in wanted]
+        return pa.StructArray.from_arrays(fields, fields=list(wanted), mask=gone)
+    if pa.types.is_map(wanted):
+        pairs = [[] if value is None else list(value.items()) for value in values]
+        keys, items = ([pair[place] for part in pairs for pair in part] for place in (0, 1))
+        offsets = pa.array(_offsets(pairs).to_numpy(), mask=np.array([*gone.to_pylist(), False]))
+        below = _objects(keys, wanted.key_type), _objects(items, wanted.item_type)
+        return pa.MapArray.from_arrays(offsets, *below).cast(wanted)
+    if pa.types.is_string(wanted):  # pandas marks a missing text as NaN
+        texts = (None if isinstance(value, float) and np.isnan(value) else value for value in values)
+        return pa.array([None if text is None else str(text) for text in texts], wanted)
+    if pa.types.is_floating(wanted):
+        values = [float(value) if isinstance(value, (int, decimal.Decimal)) else value for value in values]
+    kinds = [None if value is None else (type(value), getattr(value, "tzinfo", None) is None) for value in values]
+    each = [kind for kind in dict.fromkeys(kinds) if kind is not None]
+    if len(each) < 2:
+        return _cast(pa.array(values), wanted)
+    places = [[place for place, kind in enumerate(kinds) if kind == one] for one in each]
+    known = pa.concat_arrays([_cast(pa.array([values[place] for place in some]), wanted) for some in places])
+    order: list[int | None] = [None] * len(values)
+    for number, place in enumerate(place for some in places for place in some):
+        order[place] = number
+    return known.take(pa.array(order, pa.int64()))
+
+
+def _offsets(parts: Sequence[Any]) -> pa.Array:
+    return pa.array(np.cumsum([0, *map(len, parts)]), pa.int32())
+
+
+def _chained(parts: Sequence[Any]) -> Any:
+    """What lists hold, one after the other: an array where all are arrays of one type of numbers."""
+    kinds = {part.dtype if isinstance(part, np.ndarray) and part.ndim == 1 else None for part in parts if len(part)}
+    if len(kinds) == 1 and getattr(kinds.pop(), "kind", "O") in "biuf":
+        return np.concatenate([part for part in parts if len(part)])
+    return [one for part in parts for one in part]
+
+
+def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Values of one type of Arrow's in another one, each as it would be alone."""
+    has = array.type
+    if has == wanted or pa.types.is_null(has):
+        return array.cast(wanted)
+    if pa.types.is_dictionary(has):
+        return _cast(array.dictionary_decode(), wanted)
+    if pa.types.is_list(wanted):
+        if pa.types.is_large_list(has) or pa.types.is_fixed_size_list(has):
+            return _cast(array.cast(pa.list_(has.value_type)), wanted)
+        if array.offset:
+            array = array.take(pa.array(np.arange(len(array))))  # offsets of a slice don't begin at its values
+        if not pa.types.is_list(has):
+            offsets, below = pa.array(np.arange(len(array) + 1), pa.int32()), array
+        else:
+            offsets, below = array.offsets, array.values
+        parts = _cast(below, wanted.value_type)
+        return pa.ListArray.from_arrays(offsets, parts, mask=array.is_null()).cast(wanted)
+    if pa.types.is_timestamp(wanted) and wanted.tz and not getattr(has, "tz", None):
+        return _moments(array.cast(pa.timestamp(wanted.unit)), wanted.tz)
+    if pa.types.is_string(wanted) and not (pa.types.is_string(has) or pa.types.is_large_string(has)):
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], wanted)
+    if pa.types.is_boolean(wanted) and not pa.types.is_boolean(has):
+        raise pa.ArrowInvalid("not boolean")
+    # Among doubles and floats the nearest value counts; everything else has to fit exactly.
+    return array.cast(wanted, safe=not (_is_number(has) and pa.types.is_floating(wanted)))
+
+
+def _moments(times: pa.Array, zone: str) -> pa.Array:
+    """Times without zone as moments. One that a clock leaves out counts on from before, as Spark has it."""
+    found = pc.assume_timezone(times, zone, ambiguous="earliest", nonexistent="earliest")
+    before = pc.local_timestamp(found)
+    if not pc.any(pc.not_equal(before, times)).as_py():
+        return found
+    moved = pc.add(found.cast(pa.int64()), pc.subtract(times.cast(pa.int64()), before.cast(pa.int64())))
+    return moved.cast(found.type)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def _lists(kind: pa.DataType) -> pa.DataType:
     return pa.list_(_lists(kind.value_type)) if pa.types.is_fixed_size_list(kind) else kind
-
-
-def _floats(has: pa.DataType, wanted: pa.DataType) -> bool:
-    while pa.types.is_list(has) and pa.types.is_list(wanted):
-        has, wanted = has.value_type, wanted.value_type
-    return bool(pa.types.is_floating(has) and pa.types.is_floating(wanted))
 
 
 def _plain(value: Any) -> Any:
     if value is None or value is pd.NA or value is pd.NaT:
         return None
-    if isinstance(value, np.ndarray):
-        return [_plain(part) for part in value] if value.dtype == object or value.ndim > 1 else value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.datetime64):
+        return _plain(pd.Timestamp(value))
     return value.item() if isinstance(value, np.generic) else value
