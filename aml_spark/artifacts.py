@@ -7,9 +7,11 @@ uploads many files side by side.
 from __future__ import annotations
 
 import logging
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -18,6 +20,7 @@ import mlflow
 from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_artifacts_pb2 import ArtifactCredentialInfo, ArtifactCredentialType
+from mlflow.protos.databricks_pb2 import NOT_IMPLEMENTED
 from mlflow.store.artifact.cloud_artifact_repo import CloudArtifactRepository
 
 from aml_spark.blobs import Blob, Signed, names
@@ -32,6 +35,23 @@ _RUN = re.compile(
 _ORIGIN = re.compile(r"artifacts/(?P<origin>[^/]+)/(?P<container>[^/]+)(?:/(?P<path>.*))?")
 
 
+class _Threads:
+    """A repository's pool of threads, another one in each process: a fork takes the pool along, and no thread."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, repository: Any, owner: type | None = None) -> ThreadPoolExecutor:
+        process, pool = vars(repository)[self._name]
+        if process != os.getpid():
+            pool = repository._create_thread_pool()
+            self.__set__(repository, pool)
+        return pool  # type: ignore[no-any-return]
+
+    def __set__(self, repository: Any, pool: ThreadPoolExecutor) -> None:
+        vars(repository)[self._name] = os.getpid(), pool
+
+
 class BlobArtifactRepository(CloudArtifactRepository):
     """Files below a folder that some service hands out signed addresses for.
 
@@ -40,6 +60,9 @@ class BlobArtifactRepository(CloudArtifactRepository):
         folder: the same folder as the service names it, from the root of its files.
     """
 
+    # MLflow keeps a run's repository, also for the processes that are forked from this one.
+    thread_pool = _Threads()
+    chunk_thread_pool = _Threads()
     _resumes = False  # whether an upload asks what was sent before a break, for which addresses have to be readable
 
     def __init__(self, artifact_uri: str, folder: str) -> None:
@@ -89,6 +112,14 @@ class BlobArtifactRepository(CloudArtifactRepository):
         target = posixpath.join(artifact_path or "", Path(local_file).name)
         (credential,) = self._get_write_credential_infos([target])
         self._upload_to_cloud(credential, local_file, target)
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Refused: the service hands out no addresses to delete files with."""
+        raise MlflowException(
+            f"{artifact_path or self.artifact_uri!r} can't be deleted: Azure Machine Learning has no call for that; "
+            "delete the files in the workspace's storage account",
+            error_code=NOT_IMPLEMENTED,
+        )
 
     def _get_write_credential_infos(self, remote_file_paths: Sequence[str]) -> list[ArtifactCredentialInfo]:
         paths = [self._inside(path) for path in remote_file_paths]

@@ -20,6 +20,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.model_registry_pb2 import CreateModelVersion, CreateRegisteredModel
+from mlflow.store.artifact.utils.models import get_model_name_and_version
 from mlflow.store.model_registry.rest_store import RestStore
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.proto_json_utils import parse_dict
@@ -33,7 +34,8 @@ from aml_spark.tags import REQUEST_ID, RUN_ID
 
 _CREATIONS = (CreateRegisteredModel, CreateModelVersion)
 _RUN = re.compile(r"runs:/(?P<run>[^/]+)/(?P<path>.+)")
-_LOGGED_MODEL = re.compile(r"models:/(m-[^/]+)")
+_LOGGED_MODEL = re.compile(r"models:/(m-[^/@]+)")
+_IS_PROMPT = "mlflow.prompt.is_prompt"  # MLflow's tag of a version that has a text and no files
 
 
 class AzureMLRegistryStore(RestStore):
@@ -92,8 +94,13 @@ class AzureMLRegistryStore(RestStore):
             run = mlflow.MlflowClient(self.tracking_uri).get_run(in_run["run"])
             source, run_id = f"{run.info.artifact_uri}/{in_run['path']}", in_run["run"]
         elif source.startswith("models:/"):  # a copy of another version
-            source = self.get_model_version_download_uri(*source.removeprefix("models:/").rsplit("/", 1))
+            copied = self.get_model_version(*get_model_name_and_version(self, source))
+            source, run_id = self.get_model_version_download_uri(copied.name, copied.version), run_id or copied.run_id
         tags = list(tags or [])
+        if any(tag.key == _IS_PROMPT for tag in tags):
+            raise MlflowException.invalid_parameter_value(
+                f"the prompt {name!r} can't be registered: Azure Machine Learning's registered models are files"
+            )
         if not self._is_here(source):
             with _local(source, local_model_path, self.tracking_uri) as folder:
                 source = self._uploaded(name, folder)

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import rest_store
 from mlflow.store.tracking.rest_store import RestStore as TrackingRestStore
 from mlflow.utils.proto_json_utils import parse_dict
+from mlflow.utils.validation import _validate_batch_log_data
 
 from aml_spark.addresses import is_registry
 from aml_spark.errors import WorkspaceError
@@ -32,6 +34,10 @@ _logger = logging.getLogger(__name__)
 # Paths by request: the class' in newer versions of MLflow 3, the module's in older ones.
 _METHODS: Any = getattr(TrackingRestStore, "_METHOD_TO_INFO", None) or vars(rest_store).get("_METHOD_TO_INFO")
 _CREATIONS = (CreateRun, CreateExperiment)
+_OF_WORKSPACES = ("experiments", "runs", "metrics", "artifacts")
+"""The kinds of MLflow's paths that a workspace has, besides those of models."""
+_history: ContextVar[tuple[str, frozenset[tuple[Any, ...]]]] = ContextVar("_history", default=("", frozenset()))
+"""The metrics of the run that this thread read last."""
 
 
 @cache
@@ -54,7 +60,6 @@ class AzureMLTrackingStore(TrackingRestStore):
                 hint="mlflow.set_registry_uri(…), or configure(registry=…)",
             )
         self.service = Service.of(store_uri)
-        self._history: tuple[str, set[tuple[Any, ...]]] = ("", set())  # of the run that was read last
         super().__init__(self.service.credentials)
 
     def _call_endpoint(
@@ -66,9 +71,15 @@ class AzureMLTrackingStore(TrackingRestStore):
         response_proto: Any = None,
     ) -> Any:
         known, method = _METHODS[api]
-        proto = response_proto or api.Response()
-        retry = api not in _CREATIONS
-        parse_dict(self.service.call_mlflow(method, endpoint or known, json_body, retry=retry), proto)
+        path, proto = endpoint or known, response_proto or api.Response()
+        try:
+            parse_dict(self.service.call_mlflow(method, path, json_body, retry=api not in _CREATIONS), proto)
+        except RestException as error:
+            kind = path.partition("/mlflow/")[2].partition("/")[0]
+            if error.get_http_status_code() != 404 or kind in _OF_WORKSPACES:
+                raise
+            lacking = f"the workspace has no {kind.replace('-', ' ')} ({api.DESCRIPTOR.name})"
+            raise RestException({"error_code": error.error_code, "message": lacking}) from None
         for run in [proto.run] if hasattr(proto, "run") else getattr(proto, "runs", []):
             only_of_azure(run.info.artifact_uri)
         return proto
@@ -91,7 +102,11 @@ class AzureMLTrackingStore(TrackingRestStore):
 
     def get_experiment_by_name(self, experiment_name: str) -> Any:
         """As MLflow's; a path means its last part."""
-        return super().get_experiment_by_name(_leaf(experiment_name))
+        found = super().get_experiment_by_name(_leaf(experiment_name))
+        path = found.tags.get(EXPERIMENT_PATH, experiment_name) if found else experiment_name
+        if "/" in experiment_name and path.rstrip("/") != experiment_name.rstrip("/"):
+            _say_once(f"the experiment {found.name!r} was made as {path!r}, and is that of {experiment_name!r}, too")
+        return found
 
     def create_run(self, experiment_id: Any, user_id: Any, start_time: Any, tags: Any, run_name: Any) -> Any:
         """As MLflow's, with a tag that tells the run from every other one."""
@@ -117,6 +132,7 @@ class AzureMLTrackingStore(TrackingRestStore):
     def log_batch(self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]) -> None:
         """As MLflow's, in as many requests as the service's limits ask for."""
         log = super().log_batch
+        _validate_batch_log_data(metrics, params, tags)  # what the second request has may not leave the first alone
         rest = self._new(run_id, metrics), list(params), list(tags)
         while any(rest):
             now = rest[0][:METRICS_PER_BATCH], rest[1][:PARAMS_PER_BATCH], rest[2][:PARAMS_PER_BATCH]
@@ -151,14 +167,15 @@ class AzureMLTrackingStore(TrackingRestStore):
     def get_metric_history(self, run_id: str, metric_key: str, *page: Any, **options: Any) -> PagedList[Any]:
         """As MLflow's."""
         found: PagedList[Any] = super().get_metric_history(run_id, metric_key, *page, **options)
-        if self._history[0] != run_id:
-            self._history = run_id, set()
-        self._history[1].update(_identity(metric) for metric in found)
+        there = _history.get()
+        before = there[1] if there[0] == run_id else frozenset[tuple[Any, ...]]()
+        _history.set((run_id, before | {_identity(metric) for metric in found}))
         return found
 
     def _new(self, run_id: str, metrics: Sequence[Any]) -> list[Any]:
         """Without those that the run has: `log_model` reads a run's metrics and logs them again as the model's."""
-        there = self._history[1] if self._history[0] == run_id else set()
+        read, there = _history.get()
+        there = there if read == run_id else frozenset()
         kept = [metric for metric in metrics if metric.model_id is None or _identity(metric) not in there]
         return [_without_model(metric) for metric in kept]
 
@@ -234,7 +251,8 @@ class AzureMLTrackingStore(TrackingRestStore):
 
 
 def _leaf(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2]
+    """The name of an experiment in the workspace; what is no path stays as it is."""
+    return name.rstrip("/").rpartition("/")[2] or name if name else name
 
 
 def _without_model(metric: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import socket
@@ -53,6 +54,28 @@ def test_an_artifact_of_any_size_comes_back_whole(run: Any, tmp_path: Path, size
     for _ in range(2):  # the second time it replaces what is there
         mlflow.log_artifact(str(tmp_path / "file.bin"))
     assert _downloaded(run, "file.bin").read_bytes() == content
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 and newer warn of each fork
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_forked_process_uploads_to_the_run_of_its_parent(run: Any, tmp_path: Path, kind: str) -> None:
+    for number in range(2):
+        _written(tmp_path / f"{number}.bin", 11 * MEGABYTE)
+
+    def log(place: str) -> None:
+        if kind == "file":
+            mlflow.MlflowClient().log_artifact(run.info.run_id, str(tmp_path / "0.bin"), place)
+        else:
+            mlflow.MlflowClient().log_artifacts(run.info.run_id, str(tmp_path), place)
+
+    log("parent")
+    child = multiprocessing.get_context("fork").Process(target=log, args=("child",))
+    child.start()
+    child.join(60)
+    ended = child.exitcode
+    child.kill()
+    assert ended == 0
+    assert _downloaded(run, "child/0.bin").read_bytes() == (tmp_path / "0.bin").read_bytes()
 
 
 @pytest.mark.parametrize("size", [1000, 33 * MEGABYTE])

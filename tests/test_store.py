@@ -7,8 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import traceback
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ import requests
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.tracking.rest_store import RestStore
 from models import TRAINING, make_sum, register_sum
 
 import aml_spark
@@ -183,6 +187,36 @@ def test_a_model_is_logged_registered_aliased_and_loaded_by_each_address(either:
         either.get_model_version("summed", "3")
 
 
+@pytest.mark.parametrize("name", ["again", "m-again"])
+def test_a_version_is_registered_again_by_each_address_with_its_run(client: mlflow.MlflowClient, name: str) -> None:
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as run:
+        mlflow.log_text("flavors: {}", "model/MLmodel")
+    client.create_registered_model(name)
+    client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias(name, "champion", "1")
+    for number, address in enumerate((f"models:/{name}/1", f"models:/{name}@champion", f"models:/{name}/latest"), 1):
+        version = mlflow.register_model(address, f"{name} copied")
+        assert (str(version.version), version.run_id) == (str(number), run.info.run_id), address
+        assert mlflow.artifacts.load_text(f"models:/{name} copied/{number}/MLmodel") == "flavors: {}"
+    assert len(client.search_model_versions(f"run_id = '{run.info.run_id}'")) == 4
+
+
+def test_a_batch_with_a_value_that_is_refused_leaves_nothing(either: mlflow.MlflowClient) -> None:
+    run_id = either.create_run(mlflow.set_experiment("batches").experiment_id).info.run_id
+    metrics = [Metric("fine", float(step), step, step) for step in range(499)]
+    with pytest.raises(MlflowException, match=r"metrics\[499\]"):
+        either.log_batch(run_id, [*metrics, Metric("bad\nname", 1.0, 1, 1)])
+    assert either.get_metric_history(run_id, "fine") == []
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_an_experiment_has_a_name(either: mlflow.MlflowClient, name: Any) -> None:
+    with pytest.raises(MlflowException, match=r"(?i)name"):
+        either.create_experiment(name)
+    assert either.get_experiment_by_name("/") is None
+
+
 def test_a_model_that_is_logged_outside_of_a_run_is_loaded_by_its_address(either: mlflow.MlflowClient) -> None:
     mlflow.set_experiment("runless")
     expected = make_sum(4.0).predict(None, TRAINING)
@@ -226,6 +260,72 @@ def test_batches_of_any_size_arrive_whole(either: mlflow.MlflowClient) -> None:
 
 
 # The workspace's own ways
+
+
+def test_threads_that_log_models_send_no_metric_twice(
+    client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_experiment("models")
+    sent, log, met = Counter[str](), RestStore.log_batch, threading.Barrier(3)
+
+    def counted(store: RestStore, run_id: str, metrics: Any, *others: Any) -> None:
+        sent.update([run_id] * len(metrics))
+        log(store, run_id, metrics, *others)
+
+    def work() -> None:
+        run = client.create_run(mlflow.set_experiment("models").experiment_id).info.run_id
+        client.log_batch(run, [Metric("loss", 0.5, 1, 0)])
+        client.get_metric_history(run, "loss")  # as log_model reads them, to log them as the model's
+        met.wait(60)
+        client.log_batch(run, [Metric("loss", 0.5, 1, 0, model_id="m-1")])
+
+    monkeypatch.setattr(RestStore, "log_batch", counted)
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(work) for _ in range(3)]:
+            done.result()
+    assert list(sent.values()) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("call", "lacking"),
+    [
+        (lambda client: client.set_trace_tag("tr-1", "a", "b"), "no traces"),
+        (lambda client: client.delete_traces("1", max_timestamp_millis=1), "no traces"),
+        (lambda client: mlflow.log_feedback(trace_id="tr-1", name="good", value=True), "no traces"),
+        (lambda client: client.delete_logged_model("m-1"), "no logged models"),
+        (lambda client: mlflow.genai.create_dataset("rows"), "no datasets"),
+    ],
+)
+def test_what_a_workspace_lacks_is_named(client: mlflow.MlflowClient, call: Any, lacking: str) -> None:
+    with pytest.raises(MlflowException, match=f"the workspace has {lacking}") as told:
+        call(client)
+    assert "resource group" not in str(told.value)
+
+
+def test_a_prompt_is_refused_and_leaves_nothing(client: mlflow.MlflowClient) -> None:
+    with pytest.raises(MlflowException, match="the prompt 'greeting' can't be registered"):
+        mlflow.genai.register_prompt(name="greeting", template="hi {{name}}")
+    assert client.search_registered_models("name = 'greeting'") == []
+
+
+def test_a_path_that_means_somebody_elses_experiment_is_told(
+    client: mlflow.MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = mlflow.set_experiment("/Users/anna/churn")
+    with caplog.at_level("INFO", "aml_spark"):
+        assert mlflow.set_experiment("/Users/anna/churn/").experiment_id == first.experiment_id
+        assert "was made as" not in caplog.text
+        assert mlflow.set_experiment("/Users/bert/churn").experiment_id == first.experiment_id
+    assert "'churn' was made as '/Users/anna/churn', and is that of '/Users/bert/churn', too" in caplog.text
+
+
+def test_files_that_cant_be_deleted_are_not_said_to_be(run: Any) -> None:
+    mlflow.log_text("kept", "a/b.txt")
+    with pytest.raises(
+        MlflowException, match=r"'a/b.txt' can't be deleted: Azure Machine Learning has no call for that"
+    ):
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts("a/b.txt")
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/a/b.txt") == "kept"
 
 
 def test_more_params_than_the_workspace_takes_are_refused_in_its_own_words(client: mlflow.MlflowClient) -> None:
