@@ -216,6 +216,17 @@ def test_numbers_agree_with_scikit_learn(df: DataFrame, rows: pd.DataFrame) -> N
     assert (found.rows, found.unlabelled, found.unpredicted) == (900, 2, 0)
 
 
+@pytest.mark.parametrize("label", [3.0, 7.0, 0.1, 1 / 3, 1e15 + 0.1, -123.456])
+def test_equal_labels_leave_r2_out_however_spark_sums_them(spark: SparkSession, label: float) -> None:
+    rows = spark.range(0, 500, 1, 7).select(F.lit(label).alias("label"), (label + F.col("id") % 7).alias("prediction"))
+    found = {
+        one.metric: one for one in performance.measured(_one(rows), Thresholds({"r2": 0.5}, performance.THRESHOLDS))
+    }
+    assert math.isnan(found["r2"].value)
+    assert (found["r2"].note, found["r2"].breached) == ("all labels are equal", False)
+    assert found["mae"].value == pytest.approx(3, abs=0.1)
+
+
 def test_numbers_that_are_not_finite_are_left_out(spark: SparkSession) -> None:
     made = [(1.0, 1.5), (NAN, 1.0), (1.0, NAN), (None, None), (INF, 1.0), (1.0, -INF), (1.7e308, -1.7e308)]
     found = _one(_frame(spark, made, "double", "double"))

@@ -276,6 +276,17 @@ def test_one_row_is_measured_as_far_as_it_goes() -> None:
     assert _reasons(regressed([1.0, 1.0], [2.0, 1.0])) == {"r2": "all labels are equal"}
 
 
+@pytest.mark.parametrize("label", [3.0, 0.1, 1 / 3, 1e15 + 0.1, -1e300])
+def test_equal_labels_have_no_spread_in_however_many_groups_and_parts(label: float) -> None:
+    parts = [Moments.of(np.arange(1, many), np.full(many - 1, label), np.zeros(many - 1)) for many in (4, 8, 50)]
+    whole = Moments().merge(parts[0]).merge(parts[1]).merge(parts[2])
+    for one in (*parts, whole):
+        assert (one.mean, one.m2) == (label, 0)
+    assert whole.count == 6 + 28 + 1225
+    far = Moments.of([1, 3], [math.inf, 1.0], [0.0, 0.0])
+    assert (far.mean, far.error) == (math.inf, math.inf)
+
+
 def test_scores_that_are_no_probabilities_have_areas_and_no_losses() -> None:
     truth, score = np.array([0, 1, 1, 0]), np.array([-2.0, 3.0, 0.4, 0.5])
     found = _by_name(binary(truth, score, decision=0.0))

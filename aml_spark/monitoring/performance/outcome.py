@@ -42,7 +42,8 @@ class Moments:
         if not (total := counts.sum()):
             return cls()
         with np.errstate(all="ignore"):  # sums of squares may be too great
-            mean = float((counts / total * means).sum())
+            # Of equal means it is exactly theirs, whatever the shares are rounded to.
+            mean = float(np.clip((counts / total * means).sum(), means.min(), means.max()))
             m2 = (counts * np.asarray(variances, dtype=np.float64)).sum() + (counts * (means - mean) ** 2).sum()
         return cls(count=int(total), mean=mean, m2=float(m2))
 

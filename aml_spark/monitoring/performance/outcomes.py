@@ -182,8 +182,12 @@ def _bucketed(number: Column) -> list[Column]:
 def _moments(**columns: Column) -> list[Column]:
     from pyspark.sql import functions as F
 
-    each = {name: F.avg(one) for name, one in columns.items()}
-    each |= {f"{name}_variance": F.var_pop(one) for name, one in columns.items()}
+    each = {}
+    for name, one in columns.items():
+        # Of equal numbers Spark's mean may lie beside them, and its variance above 0.
+        are_equal = F.min(one) == F.max(one)
+        each[name] = F.when(are_equal, F.min(one)).otherwise(F.avg(one))
+        each[f"{name}_variance"] = F.when(are_equal, 0.0).otherwise(F.var_pop(one))
     return [one.alias(name) for name, one in each.items()]
 
 
