@@ -368,6 +368,26 @@ def test_a_run_gets_metrics_page_profiles_and_tags(tracking: aml_spark.Tracking,
     assert tags["aml_spark.monitoring.run_id"] == run.info.run_id
 
 
+def test_windows_before_1970_are_logged_in_order_at_the_first_time_that_mlflow_has(
+    tracking: aml_spark.Tracking, flights: Report
+) -> None:
+    import mlflow
+
+    begins = ["1970-01-02", "1969-12-31", "0001-01-01", "1969-10-26T01:00:00-04:00", "(missing)"]
+    metrics = [metric("psi", float(at), column="delay", window=begin) for at, begin in enumerate(begins)]
+    run_id = replace(flights, metrics_found=tuple(metrics)).log()
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+    history = mlflow.MlflowClient().get_metric_history(run_id, "drift.delay.psi.windows")
+    now = int(MADE_AT.timestamp() * 1000)
+    assert sorted((one.step, one.value, one.timestamp) for one in history) == [
+        (0, 2, 0),
+        (1, 3, 0),
+        (2, 1, 0),
+        (3, 0, 86_400_000),
+        (4, 4, now),
+    ]
+
+
 def test_without_a_run_or_a_version_a_report_is_logged_nevertheless(
     tracking: aml_spark.Tracking, flights: Report, caplog: pytest.LogCaptureFixture
 ) -> None:

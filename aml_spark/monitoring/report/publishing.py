@@ -218,4 +218,5 @@ def _milliseconds(window: str, default: int) -> int:
         start = datetime.fromisoformat(window)
     except ValueError:
         return default
-    return int((start if start.tzinfo else start.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    found = int((start if start.tzinfo else start.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    return max(found, 0)  # MLflow knows no time before 1970
