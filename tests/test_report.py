@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -428,10 +429,55 @@ def test_a_workspace_gets_a_report_within_its_limit_of_names(
     assert tags["aml_spark.monitoring.run_id"] == found.info.run_id
 
 
+def test_a_second_report_on_a_run_of_a_workspace_takes_the_place_of_the_first(
+    azureml_workspace: EmulatorProcess, flights: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    def of(value: float, prefix: str = "c", *, hour: int = 0) -> Report:
+        found = [metric("psi", value, column=f"{prefix}{at}") for at in range(40)]
+        return replace(flights, model=None, metrics_found=tuple(found), made_at=MADE_AT + timedelta(hours=hour))
+
+    address = azureml_workspace.facts["tracking_uri"]
+    with (
+        aml_spark.configure(workspace=address, experiment="monitoring", autolog=False),
+        caplog.at_level(logging.WARNING, "aml_spark"),
+        mlflow.start_run() as run,
+    ):
+        of(0.1).log()
+        of(0.2, hour=1).log()
+        both = mlflow.get_run(run.info.run_id).data.metrics
+        assert caplog.text == ""
+        of(0.3, "d", hour=2).log()  # for ten of which there is room
+        mixed = mlflow.get_run(run.info.run_id).data.metrics
+    assert both == {f"drift.c{at}.psi": 0.2 for at in range(40)}
+    assert mixed == both | {f"drift.d{at}.psi": 0.3 for at in range(10)}
+    assert "30 of 40 values aren't on the run" in caplog.text
+
+
+def test_a_run_of_a_workspace_with_50_metrics_of_its_own_gets_none(
+    azureml_workspace: EmulatorProcess, flights: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    own = {f"loss{at}": 1.0 for at in range(50)}
+    address = azureml_workspace.facts["tracking_uri"]
+    with (
+        aml_spark.configure(workspace=address, experiment="monitoring", autolog=False),
+        caplog.at_level(logging.WARNING, "aml_spark"),
+        mlflow.start_run() as run,
+    ):
+        mlflow.log_metrics(own)
+        replace(flights, model=None).log()
+        found = mlflow.get_run(run.info.run_id).data.metrics
+    assert found == own
+    assert "6 of 6 values aren't on the run" in caplog.text
+
+
 def test_where_names_are_few_those_that_matter_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     many = [metric("hellinger_distance", 0.1, column=f"c{at}") for at in range(90)]
     with caplog.at_level(logging.WARNING, "aml_spark"):
-        logged = publishing._logged(report({}, [*many, *BREACHED]), 50)
+        logged = publishing._logged(report({}, [*many, *BREACHED]), (), 50)
     assert len({one.key for one in logged}) == 50
     assert logged[0].key == "drift.delay.population_stability_index"
     assert {one.key for one in logged} > {

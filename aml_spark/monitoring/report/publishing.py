@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +124,8 @@ def log(report: Report) -> str:
     with contextlib.nullcontext(active) if active else mlflow.start_run(run_name="monitoring") as run:
         run_id = str(run.info.run_id)
         of_azure = mlflow.get_tracking_uri().startswith("azureml")
-        taken = len(mlflow.get_run(run_id).data.metrics) if of_azure else 0
-        metrics = _logged(report, _NAMES_OF_AZURE - taken if of_azure else None)
+        there = mlflow.get_run(run_id).data.metrics if of_azure else ()
+        metrics = _logged(report, there, _NAMES_OF_AZURE if of_azure else None)
         client = mlflow.MlflowClient()
         for start in range(0, len(metrics), _BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
@@ -161,8 +161,8 @@ def _versioned(name: str, version: int | None) -> str:
     return name if version is None else f"{name} (version {version})"
 
 
-def _logged(report: Report, most_names: int | None) -> list[Any]:
-    """The values that go on the run, what matters first."""
+def _logged(report: Report, there: Iterable[str], most_names: int | None) -> list[Any]:
+    """The values that go on the run, what matters first. Names that are there already take no room."""
     from mlflow.entities import Metric as Logged
 
     known_windows = {metric.window for metric in report.metrics_found if metric.window is not None}
@@ -171,17 +171,20 @@ def _logged(report: Report, most_names: int | None) -> list[Any]:
     now = int(report.made_at.timestamp() * 1000)
     names: dict[tuple[str | None, ...], str] = {}
     used: set[str] = set()
+    on_run = set(there)
     found: list[Any] = []
     known = [metric for metric in report.metrics_found if abs(metric.value) < float("inf")]
     left_out = 0
     for metric in sorted(known, key=_urgency):
         # A series of windows is a metric of its own: beside the value of all time, a step would stand for both.
         key = (metric.signal, metric.column, metric.metric, metric.slice, None if metric.window is None else "windows")
-        if len(found) >= _MOST or (key not in names and most_names is not None and len(names) >= most_names):
-            left_out += 1
-            continue
         if key not in names:
             names[key] = _name(metric, used)
+        is_full = most_names is not None and names[key] not in on_run and len(on_run) >= most_names
+        if len(found) >= _MOST or is_full:
+            left_out += 1
+            continue
+        on_run.add(names[key])
         time = now if metric.window is None else _milliseconds(metric.window, now)
         found.append(Logged(names[key], metric.value, time, steps.get(metric.window or "", 0)))
     if left_out:

@@ -211,9 +211,10 @@ class Report:
 
         Metrics are `drift.<column>.<metric>` and so on, those of a slice below its value: `JFK/drift.…`; windows are
         their steps, those that begin before 1970 at the time 0, which is MLflow's first. What MLflow takes in no name
-        becomes `_`. A workspace of Azure takes 50 names a run, other places get 10,000 values: what breached comes
-        first, then what has a threshold. All of it stands in `monitoring/metrics.csv`, beside `report.html` and the
-        profiles in `baseline.json` and `target.json`, which `kept.from_json` reads.
+        becomes `_`. A workspace of Azure takes 50 names a run, its own ones and an earlier report's among them; those
+        that are on it already get a new value. Other places get 10,000 values. What breached comes first, then what has
+        a threshold. All of it stands in `monitoring/metrics.csv`, beside `report.html` and the profiles in
+        `baseline.json` and `target.json`, which `kept.from_json` reads.
 
         The run is tagged with the verdict, and so is the model's version where the report's model is `models:/name/3`;
         a registry that refuses is a warning in the log.
