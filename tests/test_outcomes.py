@@ -232,6 +232,25 @@ def test_numbers_that_are_not_finite_are_left_out(spark: SparkSession) -> None:
     found = _one(_frame(spark, made, "double", "double"))
     assert (found.rows, found.counted, found.unlabelled, found.unpredicted) == (7, 1, 3, 4)
     assert _values(found)["mae"] == 0.5
+    notes = {str(one.note) for one in performance.measured(found, Thresholds(None, performance.THRESHOLDS))}
+    assert "of 7 rows, 3 without a usable label and 4 without a usable prediction are left out" in notes
+
+
+@pytest.mark.parametrize(
+    ("made", "classes", "reason"),
+    [
+        ([(INF, 1.0), (NAN, 0.5)], None, "no row has a usable label"),
+        ([(INF, 1.0), (NAN, 0.5)], [0, 1], "no row has a usable label"),
+        ([(1.0, INF), (0.5, NAN)], None, "no row has a prediction that is a finite number or a class"),
+        ([(1.0, INF), (INF, 0.5)], None, "no row has a usable label and prediction"),
+    ],
+)
+def test_where_no_number_is_finite_it_is_not_said_that_there_is_none(
+    spark: SparkSession, made: list[Any], classes: list[int] | None, reason: str
+) -> None:
+    found = _one(_frame(spark, made, "double", "double"), classes=classes)
+    notes = {one.note for one in performance.measured(found, Thresholds(None, performance.THRESHOLDS))}
+    assert notes == {reason}
 
 
 # Faults
@@ -289,7 +308,7 @@ def test_labels_of_none_of_the_classes_leave_nothing_to_measure(spark: SparkSess
     found = _one(_frame(spark, [("a", 0.2), ("b", 0.7), (None, 0.1)], "string", "double"), classes=["no", "yes"])
     notes = {one.note for one in performance.measured(found, Thresholds(None, performance.THRESHOLDS))}
     assert all(map(math.isnan, _values(found).values()))
-    assert notes == {"2 rows have a label that isn't among the classes, and no other has a label and a prediction"}
+    assert notes == {"2 rows have a label that isn't among the classes, and no other has a usable label and prediction"}
     assert found.scores[0].whole.total == 3  # of which it can still be told what is to be expected
 
 
@@ -298,7 +317,7 @@ def test_labels_of_none_of_the_classes_leave_nothing_to_measure(spark: SparkSess
     [
         ("double", [("yes", 0.7), ("yes", 0.2), (None, 0.1)], "the labels are of too few classes to tell them all"),
         ("array<double>", [("yes", [0.3, 0.7])], "the labels are of too few classes to tell them all"),
-        ("array<double>", [("yes", None)], "no row has a prediction"),
+        ("array<double>", [("yes", None)], "no row has a prediction that is a finite number or a class"),
         ("double", [], "there are no rows"),
         ("array<double>", [], "there are no rows"),
     ],

@@ -198,6 +198,8 @@ def test_performance_shows_confusion_and_follows_the_choice(driver: Any, tmp_pat
     whole = of.outcomes[0].confusion.ravel().tolist()
     assert texts(driver, ".confusion tbody td") == [f"{count:,}" for count in whole]
     assert "ROC curve of the class true" in texts(driver, "#performance h3")
+    counted = "4,012 rows, of which 4,000 have both a usable label and a usable prediction"
+    assert f"{counted}; 12 have no usable label, 0 no usable prediction." in texts(driver, "#performance p")
     fill(driver, "#performance select", "1", "change")
     assert texts(driver, ".confusion tbody td") == [f"{count:,}" for count in of.outcomes[1].confusion.ravel().tolist()]
     errors = regression(1, shift=4.0)

@@ -253,9 +253,9 @@ def _reasons(outcome: Outcome) -> dict[str, str | None]:
 def test_no_rows_labels_or_predictions_are_a_reason(task: Any) -> None:
     for rows, unlabelled, unpredicted, reason in (
         (0, 0, 0, "there are no rows"),
-        (3, 3, 0, "no row has a label"),
-        (3, 0, 3, "no row has a prediction that is a number or a class"),
-        (3, 1, 2, "no row has a label and a prediction"),
+        (3, 3, 0, "no row has a usable label"),
+        (3, 0, 3, "no row has a prediction that is a finite number or a class"),
+        (3, 1, 2, "no row has a usable label and prediction"),
     ):
         found = _reasons(Outcome(task=task, rows=rows, unlabelled=unlabelled, unpredicted=unpredicted))
         assert set(found.values()) == {reason}
@@ -306,7 +306,7 @@ def test_classes_without_probabilities_say_so() -> None:
 def test_rows_that_are_left_out_are_told() -> None:
     found = _by_name(binary([0, 1, -1, -1], [0.1, 0.9, 0.4, 0.2]))
     assert found["accuracy"].value == 1
-    assert found["accuracy"].note == "of 4 rows, 2 without a label are left out"
+    assert found["accuracy"].note == "of 4 rows, 2 without a usable label are left out"
 
 
 # Thresholds
@@ -554,7 +554,11 @@ def test_of_more_classes_the_accuracy_is_expected() -> None:
 @pytest.mark.parametrize(
     ("known", "scored", "reason"),
     [
-        (binary([-1], [0.1]), binary([-1], [0.1]), "scores can't be calibrated on the baseline: no row has a label"),
+        (
+            binary([-1], [0.1]),
+            binary([-1], [0.1]),
+            "scores can't be calibrated on the baseline: no row has a usable label",
+        ),
         (binary([0, 1], [0.1, 0.2]), classified([-1], [[0.1, 0.2, 0.7]]), "the baseline's outcome is of other classes"),
         (named_only([[1, 0], [0, 1]], ("0", "1")), binary([-1], [0.1]), "classes are predicted, without probabilities"),
         (binary([0, 1], [0.1, 0.2]), binary([], []), "there are no rows"),

@@ -40,7 +40,7 @@ BREACHED = [
     Metric(signal="quality", metric="freshness_hours", value=float("nan"), note="no time"),
 ]
 UNKNOWN = Metric(
-    signal="performance", metric="accuracy", value=float("nan"), threshold=0.7, unheld="no row has a label"
+    signal="performance", metric="accuracy", value=float("nan"), threshold=0.7, unheld="no row has a usable label"
 )
 FLIGHTS = {
     "delay": (np.full(50, 61.2), np.full(50, 78.4)),
@@ -86,11 +86,11 @@ def test_the_summary_says_what_was_not_compared_and_why(flights: Report) -> None
     both = (UNKNOWN, replace(UNKNOWN, metric="f1"))
     assert report(FLIGHTS, [BREACHED[3], *lost, *both]).summary().split("\n")[0::2] == [
         "1 of 2 columns breached in slices or windows; not compared: 2 columns, performance",
-        "- not compared: performance (no row has a label)",
+        "- not compared: performance (no row has a usable label)",
     ]
     told = report(FLIGHTS, [*lost, *both, replace(UNKNOWN, metric="r2", value=0.9, unheld=None)]).summary()
     assert told.split("\n")[1:] == [
-        "- not compared: accuracy, f1 (no row has a label)",
+        "- not compared: accuracy, f1 (no row has a usable label)",
         "- not compared: delay, carrier (all its values are null)",
     ]
     parts = [

@@ -79,7 +79,7 @@ def _why_not(calibrated_on: Outcome, scored: Outcome) -> str | None:
         return "the baseline's outcome is of other classes"
     if not calibrated_on.scores or not scored.scores:
         return "classes are predicted, without probabilities"
-    return "no row has a prediction" if scored.rows == scored.unpredicted else None
+    return "no row has a usable prediction" if scored.rows == scored.unpredicted else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -124,7 +124,8 @@ class Outcome:
         task: what is predicted.
         rows: how many.
         unlabelled: rows whose label is null or not finite.
-        unpredicted: rows whose prediction is null, not finite, or an array of another length than there are classes.
+        unpredicted: rows whose prediction is null, not finite, or an array of another length than there are classes;
+            of regressions also those with a label from which it is farther than any double.
         foreign: rows whose label, or whose predicted class, isn't among the classes. They count as rows, and their
             scores as ones without a label.
         classes: as texts, in the order of their values or of the probabilities; of two the second is the positive one.

@@ -48,7 +48,8 @@ def measured(outcome: Outcome, thresholds: Thresholds, baseline: Outcome | None 
     Returns:
         Accuracy, precision, recall, F1, areas under the ROC and precision-recall curves, log loss, Brier score and
         calibration error; or mean absolute, root mean squared and mean percentage errors, R² and quantiles of the
-        residuals. NaN with a note where a value can't be told.
+        residuals. NaN with a note where a value can't be told. Rows whose label or prediction is of no use, as it is
+        null or not finite, are left out, which a note says.
     """
     now = measures(outcome)
     like = baseline if baseline is not None and baseline.task == outcome.task else None
@@ -134,14 +135,14 @@ def why_none(outcome: Outcome) -> str:
     if not outcome.rows:
         return "there are no rows"
     if outcome.unlabelled == outcome.rows:
-        return "no row has a label"
+        return "no row has a usable label"
     if outcome.unpredicted == outcome.rows:
-        return "no row has a prediction that is a number or a class"
+        return "no row has a prediction that is a finite number or a class"
     if outcome.foreign and not outcome.classes:
         return "the labels are of too few classes to tell them all; classes=[…] names them, the positive one last"
     if told := foreign(outcome):
-        return f"{told}, and no other has a label and a prediction"
-    return "no row has a label and a prediction"
+        return f"{told}, and no other has a usable label and prediction"
+    return "no row has a usable label and prediction"
 
 
 def _why_strange(outcome: Outcome) -> str | None:
@@ -166,8 +167,9 @@ def foreign(outcome: Outcome) -> str | None:
 
 
 def _left_out(outcome: Outcome) -> str | None:
-    counts = {"a label": outcome.unlabelled, "a prediction": outcome.unpredicted}
-    told = [f"{count:,} without {what}" for what, count in counts.items() if count]
+    """How many rows count for nothing; the counts don't tell what is null from what is not finite."""
+    counts = {"label": outcome.unlabelled, "prediction": outcome.unpredicted}
+    told = [f"{count:,} without a usable {what}" for what, count in counts.items() if count]
     return f"of {outcome.rows:,} rows, {' and '.join(told)} are left out" if told else None
 
 

@@ -554,7 +554,7 @@ function performance() {
       found.residuals && whole && h("figure", {}, h("h3", {}, "Residuals: label minus prediction"), legend(), picture({ name: "residuals", kind: "numeric", bars: found.residuals, types: [] }, width),
         found.residuals.edges && h("figcaption", {}, "The outermost bars hold what lies beyond them.")),
       one.residuals && quantiles(one, before),
-      h("p", { class: "muted small wide" }, `${plural(one.rows, "row")}, of which ${number(one.counted)} have both a label and a prediction; ${number(one.unlabelled)} have no label, ${number(one.unpredicted)} no prediction.`),
+      h("p", { class: "muted small wide" }, `${plural(one.rows, "row")}, of which ${number(one.counted)} have both a usable label and a usable prediction; ${number(one.unlabelled)} have no usable label, ${number(one.unpredicted)} no usable prediction.`),
     ].filter(Boolean));
   };
   if (outcomes.length) later.push(draw);
