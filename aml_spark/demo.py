@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,14 @@ LAST_TRAINING_MONTH = 3
 TWO_EXECUTORS = "local-cluster[2,1,1024]"
 
 
-def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake: str | None = None) -> None:
+def run(
+    out: Path,
+    workspace: str | None = None,
+    *,
+    cluster: bool = False,
+    lake: str | None = None,
+    start: Callable[..., SparkSession] = aml_spark.get_spark,
+) -> None:
     """Do it all, and say where everything lies.
 
     Args:
@@ -43,6 +50,7 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
         cluster: whether to work as on a cluster: two executors in processes of their own, and the scoring as a job of
             spark-submit.
         lake: folder in a data lake that gets the tables and the local workspace's artifacts instead.
+        start: gives the session; takes the arguments of `get_spark`.
     """
     _flights_folder()  # to say that it isn't there before Spark is started for nothing
     out = out.absolute()
@@ -50,7 +58,7 @@ def run(out: Path, workspace: str | None = None, *, cluster: bool = False, lake:
     place = datalake.find(lake) if lake else None
     root = place.uri if place else str(out)
     flights, predictions = f"{root}/flights", f"{root}/predictions"
-    spark = aml_spark.get_spark("aml-spark demo", master=TWO_EXECUTORS if cluster else None, uris=[root])
+    spark = start("aml-spark demo", master=TWO_EXECUTORS if cluster else None, uris=[root])
     if place:
         datalake.connect(spark, place)
     scoring: dict[str, Any] = {

@@ -253,7 +253,9 @@ def _launch(settings: Mapping[str, str], stderr: int) -> None:
             "Spark's Java process ended before it was ready; its own words stand above"
             + (f". Not in {str(jar_file(absent[0]).parent)!r}, and so to be downloaded: {absent}" if absent else ""),
             hint="is Maven Central reached? pip install 'aml-spark[spark]' brings a pyspark and a delta-spark that go "
-            "together; conf={'spark.jars': …} names jars that are here",
+            "together; conf={'spark.jars': …} names jars that are here"
+            if absent
+            else f"they name a setting that it doesn't take, such as a master: {settings['spark.master']!r}",
         ) from error
     finally:
         os.close(stderr)

@@ -183,7 +183,10 @@ def _find_version(client: MlflowClient, uri: str, wanted: Mapping[str, str | Non
     except MlflowException as error:
         missing = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
         if error.error_code not in missing and error.get_http_status_code() != 404:
-            raise ModelError(f"the registry doesn't answer for {uri!r}: {error.error_code}") from _harmless(error)
+            registry = masked(mlflow.get_registry_uri())
+            raise ModelError(
+                f"the registry {registry!r} doesn't answer for {uri!r}: {error.error_code}"
+            ) from _harmless(error)
     raise _not_found(client, uri, name, alias, version)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -352,6 +355,42 @@ def test_the_emulator_prints_all_that_a_client_needs(azureml_emulator: EmulatorP
     assert done.stdout.strip().isdigit(), done.stderr
     bundle = ssl.create_default_context(cafile=facts["ca_file"])
     assert bundle.cert_store_stats()["x509_ca"] > 10, "with the authorities that everybody trusts"
+
+
+def test_a_folder_is_served_by_one_emulator(azureml_emulator: EmulatorProcess, tmp_path: Path) -> None:
+    before = Path(azureml_emulator.facts["authority_file"]).read_bytes()
+    done = _run("-m", "aml_spark", "emulator", "--dir", str(azureml_emulator.folder), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--dir {azureml_emulator.folder}: an emulator serves what is in it already" in done.stderr
+    assert Path(azureml_emulator.facts["authority_file"]).read_bytes() == before
+
+
+def test_an_interrupt_while_spark_starts_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aml_spark", "lineage", str(tmp_path / "table")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (java := _spark_below(process.pid)) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert (process.returncode, told.splitlines()) == (
+        130,
+        ["ends when Spark has started; Ctrl-C again ends at once", "interrupted"],
+    )
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{java}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{java}").exists()
+
+
+def _spark_below(parent: int) -> str | None:
+    """The process of Spark's Java that another one started, as Linux tells."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended
+            name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
+            started = stat.with_name("cmdline").read_bytes()
+            if fields.split()[1] == str(parent) and name == "java" and b"SparkSubmit" in started:
+                return stat.parent.name
+    return None
 
 
 def test_the_emulators_clients_trust_whom_python_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ from aml_spark.cli.terminal import (
     opened,
     pairs,
     print_table,
+    started,
 )
 from aml_spark.cli.workspace import workspace
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
@@ -57,6 +58,11 @@ class _Group(click.Group):
             sys.exit(2 if isinstance(error, (ArgumentError, WorkspaceError)) else 1)
 
 
+def _is_no_interrupt(record: logging.LogRecord) -> bool:
+    """Whether a line is worth a person's time who typed Ctrl-C: py4j logs where it was, with its stack."""
+    return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens.")
@@ -64,6 +70,7 @@ def main(verbose: bool) -> None:
     """Train and score with Spark; keep the models in MLflow and Azure Machine Learning."""
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # of which the README tells
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level="WARNING", stream=sys.stderr)
+    logging.getLogger().addFilter(_is_no_interrupt)
     logging.getLogger("aml_spark").setLevel("INFO" if verbose or not sys.stderr.isatty() else "WARNING")
 
 
@@ -99,11 +106,11 @@ def demo(out: Path, workspace: str | None, lake: bool) -> None:
         if workspace is not None:
             raise click.UsageError("--lake has a local workspace with its artifacts in the lake; leave out --workspace")
         with opened(EMULATOR, out):
-            run(out, lake="azureml://datastores/lake/paths/demo")
+            run(out, lake="azureml://datastores/lake/paths/demo", start=started)
         click.echo(f"Serve the lake again with:  {again}")
         return
     with opened(workspace, out) as address:
-        run(out, address, cluster=workspace == EMULATOR)
+        run(out, address, cluster=workspace == EMULATOR, start=started)
     if workspace == EMULATOR:
         click.echo(f"Serve it again with:  {again} --env")
 
@@ -163,12 +170,19 @@ def score(
 ) -> None:
     """Score a Delta table into a Delta table."""
     from aml_spark.scoring import score as run
-    from aml_spark.session import get_spark
+    from aml_spark.session import forgets_names
+    from aml_spark.table import Table
 
     settings, places = dict(pairs("--conf", conf)), (arguments["source"], arguments["target"])
     with configured(workspace, model=arguments["model"]):
-        spark = get_spark("aml-spark score", master, settings, uris=places)
+        spark = started("aml-spark score", master, settings, uris=places)
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
+        if not Table.of(arguments["target"]).is_path and forgets_names(spark):
+            click.echo(
+                f"The name {arguments['target']!r} is forgotten when this command ends, as no metastore keeps it: "
+                "give a path as --target to score the changes later.",
+                err=True,
+            )
     if as_json:
         click.echo(json.dumps(asdict(result)))
     else:
@@ -179,7 +193,8 @@ def score(
             f"{arguments['source']} version {result.source_version}: {what} with model version "
             f"{result.model_version} → {arguments['target']} version {result.target_version}"
         )
-        click.echo(f"  {result.scope}: {result.reason}", err=True)
+        if sys.stderr.isatty():  # else the log has it
+            click.echo(f"  {result.scope}: {result.reason}", err=True)
 
 
 @main.command()
@@ -189,9 +204,8 @@ def score(
 def lineage(target: str, master: str | None, as_json: bool) -> None:
     """Which models scored a table, from which versions of which source."""
     from aml_spark.history import lineage as run
-    from aml_spark.session import get_spark
 
-    commits = run(get_spark("aml-spark lineage", master, uris=[target]), target)
+    commits = run(started("aml-spark lineage", master, uris=[target]), target)
     if as_json:
         click.echo(json.dumps({"target": target, "commits": [asdict(commit) for commit in commits]}))
         return
@@ -262,6 +276,10 @@ def emulator(port: int, folder: Path | None, env: bool) -> None:
         own = stack.enter_context(tempfile.TemporaryDirectory(prefix="aml-spark-emulator-"))
         try:
             facts = stack.enter_context(Emulator(folder or own, port=port))
+        except BlockingIOError:
+            raise ArgumentError(
+                f"--dir {folder}: an emulator serves what is in it already", hint="end that one, or name another folder"
+            ) from None
         except OSError as error:
             raise ArgumentError(f"--port {port}: {error.strerror}", hint="without --port it takes a free one") from None
         if env:

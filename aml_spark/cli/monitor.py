@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aml_spark.cli.terminal import IN_WORKSPACE, WORKSPACE_HELP, chosen, configured, pairs, print_facts, print_table
+from aml_spark.cli.terminal import (
+    IN_WORKSPACE,
+    WORKSPACE_HELP,
+    chosen,
+    configured,
+    pairs,
+    print_facts,
+    print_table,
+    started,
+)
 from aml_spark.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -100,7 +109,6 @@ def monitor(
     from aml_spark.monitoring.limits import limits_of
     from aml_spark.monitoring.monitor import monitor as run
     from aml_spark.monitoring.schedule.config import MonitorConfig, read
-    from aml_spark.session import get_spark
 
     given = MonitorConfig(file="") if config is None else read(config)
     settings = dict(pairs("--conf", conf))
@@ -114,7 +122,7 @@ def monitor(
     in_workspace |= any(place.lower().startswith("azureml:") for place in places)
     # To look at tables alone makes no workspace.
     with configured(workspace, model=arguments.get("model")) if in_workspace else contextlib.nullcontext():
-        spark = get_spark("aml-spark monitor", master, settings, uris=places)
+        spark = started("aml-spark monitor", master, settings, uris=places)
         report = run(spark, **rows, **arguments)
         kept: dict[str, Any] = {}
         try:

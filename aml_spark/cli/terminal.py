@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ import click
 from aml_spark.errors import AmlSparkError, WorkspaceError
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from aml_spark.workspace import Workspace
 
 EMULATOR = "emulator"  # the workspace that is started for a command
@@ -83,6 +86,34 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     width = max(len(name) for name in known)
     for name, value in known.items():
         click.echo(f"{name:<{width}}  {value}".rstrip())
+
+
+def started(
+    app_name: str, master: str | None = None, conf: Mapping[str, str] | None = None, *, uris: Sequence[str] = ()
+) -> SparkSession:
+    """A Spark session for a command: `get_spark`.
+
+    A Ctrl-C while it starts counts when it is there, as half of a start leaves a Java process; a second one counts at
+    once. Later ones don't ask Spark to cancel its jobs first, as PySpark does, which fails where one is waited for.
+    """
+    from aml_spark.session import get_spark
+
+    came: list[int] = []
+
+    def keep(number: int, _frame: Any) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+        click.echo("ends when Spark has started; Ctrl-C again ends at once", err=True)
+
+    before = signal.signal(signal.SIGINT, keep)
+    try:
+        session = get_spark(app_name, master, conf, uris=uris)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+    return session
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import flask
@@ -48,6 +49,7 @@ class Emulator:
         self.subscription_id = str(uuid.uuid4())
         self._port = port
         self._servers: list[Any] = []
+        self._lock: IO[str] | None = None  # by which one emulator alone serves a folder
         self._azurite: azurite.AzuriteBlobs | None = None
         self._lake: account.LakeAccount | None = None
         self._control: plane.ControlPlane | None = None
@@ -68,10 +70,17 @@ class Emulator:
             and Databricks' clients, Spark and this library here.
 
         Raises:
+            BlockingIOError: another emulator serves what is in the folder.
             OSError: the port is in use.
         """
         socket.create_server(("127.0.0.1", self._port)).close()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise
         subscription = self.folder / "subscription"
         if subscription.exists():
             self.subscription_id = subscription.read_text().strip()
@@ -79,6 +88,7 @@ class Emulator:
             subscription.write_text(self.subscription_id)
         azurite_command, blobs = azurite.find(), None
         with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate), contextlib.ExitStack() as undo:
+            undo.callback(self._lock.close)
             if azurite_command is not None:
                 blobs = azurite.AzuriteBlobs(self.folder / "azurite", certificates.authority_file(ca_file))
                 undo.callback(blobs.stop)
@@ -167,6 +177,9 @@ class Emulator:
         if self._azurite is not None:
             self._azurite.stop()
             self._azurite = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def __enter__(self) -> dict[str, Any]:
         return self.start()
