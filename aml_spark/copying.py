@@ -169,10 +169,8 @@ def _copy(origin: _Origin, here: MlflowClient, name: str, *, with_run: bool) -> 
     # In the address of the files, which every registry keeps, as not every one keeps tags.
     place = f"model-{hashlib.sha256(f'{origin.address} {model.digest}'.encode()).hexdigest()[:16]}"
     _ensure(here, name, origin.container)
-    for found in versions(here, name):
-        # Unity Catalog's clients make a version before they upload its files.
-        if place in str(found.source).split("/") and found.status not in _UNFINISHED:
-            return ModelCopy(name=name, version=str(found.version), run_id=found.run_id or None, copied=False)
+    if found := _found(here, name, place):
+        return found
     tags = {key: value for key, value in version.tags.items() if key != REQUEST_ID}
     tags |= {COPIED_FROM: origin.address, MODEL_DIGEST: model.digest}
     if version.run_id:
@@ -183,13 +181,33 @@ def _copy(origin: _Origin, here: MlflowClient, name: str, *, with_run: bool) -> 
             named = Path(folder, place)
             named.symlink_to(model.folder, target_is_directory=True)
             made = here.create_model_version(name, named.as_uri(), tags=tags, description=description)
-        return ModelCopy(name=name, version=str(made.version), run_id=None, copied=True)
+        return _first(here, place, ModelCopy(name=name, version=str(made.version), run_id=None, copied=True))
     run_id = _run_with_files(origin, here, place)
     address = f"{here.get_run(run_id).info.artifact_uri}/{place}"
     if address.startswith("file:"):  # MLflow's client of Unity Catalog deletes what a file:// source names
         address = local_file_uri_to_path(address)
     made = here.create_model_version(name, address, run_id, tags=tags, description=description)
-    return ModelCopy(name=name, version=str(made.version), run_id=run_id, copied=True)
+    return _first(here, place, ModelCopy(name=name, version=str(made.version), run_id=run_id, copied=True))
+
+
+def _found(here: MlflowClient, name: str, place: str) -> ModelCopy | None:
+    """The first version whose files are those that are copied."""
+    for found in versions(here, name):
+        # Unity Catalog's clients make a version before they upload its files.
+        if place in str(found.source).split("/") and found.status not in _UNFINISHED:
+            return ModelCopy(name=name, version=str(found.version), run_id=found.run_id or None, copied=False)
+    return None
+
+
+def _first(here: MlflowClient, place: str, made: ModelCopy) -> ModelCopy:
+    """The copy that was made, or where another process made one meanwhile, the first, and then this one is deleted."""
+    first = _found(here, made.name, place)
+    if first is None or first.version == made.version:
+        return made
+    here.delete_model_version(made.name, made.version)
+    if made.run_id is not None and made.run_id != first.run_id:
+        here.delete_run(made.run_id)
+    return first
 
 
 def _run_with_files(origin: _Origin, here: MlflowClient, place: str) -> str:

@@ -101,6 +101,31 @@ def test_ended_runs_are_mirrored_once_with_all_that_they_logged(
     assert "summing/MLmodel" in files
 
 
+_COPY = """
+import sys
+import aml_spark
+copy = aml_spark.copy_model("models:/raced/1", sys.argv[2], source=sys.argv[1])
+print(copy.version, copy.run_id, copy.copied)
+"""
+
+
+def test_two_processes_that_copy_a_version_at_once_make_one(
+    azureml: str, azureml_workspace: EmulatorProcess, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "mlworkspace")
+    with aml_spark.configure(workspace=place, experiment="raced", autolog=False):
+        register_sum("raced")
+    azureml_workspace.plan(kind="slow", path="model-versions/create", times=2, seconds=5)  # after both have looked
+    command = [sys.executable, "-c", _COPY, place, azureml]
+    both = [subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120)[0].split() for process in both]
+    client = mlflow.MlflowClient(azureml, azureml)
+    (version,) = client.search_model_versions("name = 'raced'")
+    assert {(number, run_id) for number, run_id, _ in told} == {(str(version.version), version.run_id)}
+    assert sorted(copied for *_, copied in told) == ["False", "True"]
+    assert client.get_run(version.run_id).info.lifecycle_stage == "active"
+
+
 _MIRROR = """
 import sys
 import aml_spark
