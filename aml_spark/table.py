@@ -171,9 +171,9 @@ def _described(spark: SparkSession, table: Table, what: str, limit: str = "") ->
             form = _described(spark, table, "DETAIL")[0]["format"]
             raise TableNotFoundError(f"{table.text!r} is a table in format {form!r}; expected 'delta'") from None
         if why.startswith("DELTA_MISSING_DELTA_TABLE") or "is not a Delta table" in str(error):
-            if table.is_path and _lacks(spark, table.text, "*"):
+            if table.is_path and (not _has(spark, table.text, "*") or _is_begun(spark, table)):
                 return []
-            parquet = table.is_path and not _lacks(spark, table.text, "*.parquet")
+            parquet = table.is_path and _has(spark, table.text, "*.parquet")
             raise TableNotFoundError(
                 f"{table.text!r} isn't a Delta table",
                 hint=f"CONVERT TO DELTA parquet.{quoted(table.text)}; or remove the folder, where a first write to it "
@@ -269,10 +269,16 @@ def _no_delta() -> SessionError:
     )
 
 
-def _lacks(spark: SparkSession, path: str, files: str) -> bool:
-    """Whether no file of a pattern lies below a path, as far as that can be told."""
+def _is_begun(spark: SparkSession, table: Table) -> bool:
+    """Whether a log is there that holds no commit: a first write failed, or is going on."""
+    # What is read is named by itself, as Spark lists no folder whose name begins with an underscore.
+    return _has(spark, f"{table.text}/_delta_log", "{*.json,*.checkpoint*}") is False
+
+
+def _has(spark: SparkSession, path: str, files: str) -> bool | None:
+    """Whether a file of a pattern lies below a path: None where the path isn't there, True where that can't be told."""
     try:
         found = spark.read.format("binaryFile").options(recursiveFileLookup="true", pathGlobFilter=files)
-        return not found.load(perhaps(path)).head(1)
+        return bool(found.load(perhaps(path)).select("path").head(1))
     except Exception as error:
-        return condition(error).startswith("PATH_NOT_FOUND")
+        return None if condition(error).startswith("PATH_NOT_FOUND") else True

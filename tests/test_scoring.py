@@ -334,6 +334,27 @@ def test_a_failing_model_leaves_the_target_as_it_was(spark: SparkSession, source
     assert tables.versions(target) == 1
 
 
+def test_a_target_whose_first_write_failed_is_written_by_the_next(
+    spark: SparkSession, tmp_path: Path, target: str
+) -> None:
+    register_sum("begun")
+    source = str(tmp_path / "bad")
+    tables.write(source, numbered(1))
+    tables.write(source, numbered(-2), mode="append")
+    arguments: dict[str, Any] = {"model": "models:/begun/1", "source": source, "target": target}
+    spark.conf.set("spark.sql.files.maxPartitionBytes", "1000")  # a task for each file, of which one leaves a file
+    try:
+        with pytest.raises(aml_spark.ScoringError):
+            aml_spark.score(spark, **arguments)
+    finally:
+        spark.conf.unset("spark.sql.files.maxPartitionBytes")
+    assert list(Path(target).glob("*.parquet"))
+    assert not list(Path(target, "_delta_log").glob("*.json"))
+    result = aml_spark.score(spark, on_error="null", **arguments)
+    assert (result.rows, result.target_version) == (2, 0)
+    assert [row[4] for row in rows(target)] == [None, 2.0]
+
+
 def test_a_place_that_may_not_be_written_is_named(spark: SparkSession, source: str, tmp_path: Path) -> None:
     register_sum("locked")
     if os.geteuid() == 0:  # permissions don't bind root, but nobody makes folders in /sys
