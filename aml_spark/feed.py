@@ -126,8 +126,11 @@ def last_words(feed: DataFrame, key: Sequence[str]) -> DataFrame:
     )
     is_key = _or_fail(F.col("_aml_spark_most") - F.col("_aml_spark_least") <= 1, DUPLICATE)
     new, deleted = F.col("_aml_spark_least") == 0, F.col("_aml_spark_last") == F.col("_aml_spark_least")
-    row = [F.col(quoted(name) if name in key else f"_aml_spark_row.{quoted(name)}").alias(name) for name in columns]
-    return ends.where(is_key).select(*row, new.alias(NEW), deleted.alias(DELETED))
+    row = {name: F.col(f"_aml_spark_row.{quoted(name)}") for name in columns}
+    # A row has its own key: what Spark groups by is 0.0 where that is -0.0.
+    row |= {name: F.coalesce(row[name], F.col(quoted(name))) for name in key}
+    words = [column.alias(name) for name, column in row.items()]
+    return ends.where(is_key).select(*words, new.alias(NEW), deleted.alias(DELETED))
 
 
 def difference(source: DataFrame, target: DataFrame, key: Sequence[str], compared: Sequence[str]) -> DataFrame:

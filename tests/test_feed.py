@@ -87,6 +87,12 @@ def test_a_key_of_several_columns_is_all_of_them(spark: SparkSession) -> None:
     assert sorted(tuple(row) for row in found) == [(1, 1.0, True, False), (1, 2.0, True, True)]
 
 
+def test_a_key_of_minus_zero_stays_what_it_is(spark: SparkSession) -> None:
+    rows = [(1, 0.0, BEFORE, 1, None), (1, -0.0, AFTER, 1, None), (1, 5.0, DELETE, 1, None)]
+    found = feed.last_words(spark.createDataFrame(rows, COLUMNS), ["x"]).collect()
+    assert sorted((str(row["x"]), row[feed.DELETED]) for row in found) == [("-0.0", False), ("5.0", True)]
+
+
 def test_what_was_only_appended_is_told_from_what_was_not(spark: SparkSession) -> None:
     grown = _feed(spark, [[(INSERT, 1, 1.0)], [(INSERT, 2, 2.0)]])
     assert feed.appended(grown).columns == ["the id", "x"]
