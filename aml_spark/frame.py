@@ -41,7 +41,7 @@ def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str
     """The source's columns that the target gets: the key first.
 
     Raises:
-        ArgumentError: a text is given instead of a list.
+        ArgumentError: a text is given instead of a list; the prediction is named like the model's version.
         SchemaError: a column isn't there, or has the name of one that is written.
     """
     for name, value in (("key", key), ("columns", columns)):
@@ -57,11 +57,17 @@ def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str
         if not comparable(df, name):
             raise SchemaError(f"key names {name!r}, whose type holds a map or a variant, of which none equals another")
     kept = list(dict.fromkeys([*(key or ()), *(df.columns if columns is None else columns)]))
+    if prediction.lower() == MODEL_VERSION:
+        raise ArgumentError(
+            f"prediction is {prediction!r}, and the target has a column {MODEL_VERSION!r} beside it",
+            hint="prediction='prediction'",
+        )
     for name in (prediction, MODEL_VERSION):
-        if name in kept:
+        # Delta compares names without case, whatever spark.sql.caseSensitive says.
+        if taken := [column for column in kept if column.lower() == name.lower()]:
             raise SchemaError(
-                f"the target can't have two columns {name!r}: the source has one, and one is written",
-                hint=f"leave it out with columns={[column for column in kept if column != name]}"
+                f"the target can't have two columns {name!r}: the source has {taken[0]!r}, and one is written",
+                hint=f"leave it out with columns={[column for column in kept if column not in taken]}"
                 if name == MODEL_VERSION
                 else "name the prediction otherwise with prediction=",
             )

@@ -30,7 +30,7 @@ def check(spark: SparkSession, target: Table, key: Sequence[str]) -> None:
         ArgumentError: a column of the key has the name of one that is written.
         TargetError: something else is where the rejects go.
     """
-    if taken := [name for name in key if name in _OWN]:
+    if taken := [name for name in key if name.lower() in _OWN]:  # as Delta compares names
         raise ArgumentError(f"key names {taken[0]!r}, and the rejects have a column of that name: {listed(_OWN)}")
     found = place(target)
     if table.history(spark, found, 1):

@@ -273,6 +273,24 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
     assert not Path(target).exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "text", "more"),
+    [
+        (aml_spark.SchemaError, "'prediction': the source has 'Prediction'", {"columns": ["Prediction"]}),
+        (aml_spark.SchemaError, "'model_version': the source has 'MODEL_VERSION'", {"columns": ["MODEL_VERSION"]}),
+        (aml_spark.ArgumentError, "prediction is 'Model_Version', and", {"columns": [], "prediction": "Model_Version"}),
+        (aml_spark.ArgumentError, "key names 'Reason'", {"columns": [], "key": ["Reason"], "on_error": "quarantine"}),
+    ],
+)
+def test_a_column_that_only_its_case_tells_from_one_that_is_written_is_refused(
+    spark: SparkSession, tmp_path: Path, target: str, error: type[Exception], text: str, more: dict[str, Any]
+) -> None:
+    uri, source = f"models:/cased/{register_sum('cased')}", str(tmp_path / "cased")
+    tables.write(source, {"x": [1.0], "y": [1.0], "Prediction": ["a"], "MODEL_VERSION": ["a"], "Reason": ["a"]})
+    with pytest.raises(error, match=text):
+        aml_spark.score(spark, model=uri, source=source, target=target, **more)
+
+
 def test_a_name_that_the_catalog_forgot_is_told_from_another_run(
     spark: SparkSession, source: str, tmp_path: Path
 ) -> None:
