@@ -76,7 +76,15 @@ def kept_columns(df: DataFrame, key: Sequence[str] | None, columns: Sequence[str
 
 def comparable(df: DataFrame, name: str) -> bool:
     """Whether values of a column can be held against each other."""
-    return not any(kind in df.schema[name].dataType.simpleString() for kind in ("map<", "variant"))
+    return _is_comparable(df.schema[name].dataType)
+
+
+def _is_comparable(kind: DataType) -> bool:
+    parts = [field.dataType for field in getattr(kind, "fields", ())]  # of a struct
+    if hasattr(kind, "elementType"):  # of an array
+        parts.append(kind.elementType)
+    # By name, as Spark has a class of variants only since 4.
+    return kind.typeName() not in ("map", "variant") and all(map(_is_comparable, parts))
 
 
 def predicted(

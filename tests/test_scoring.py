@@ -320,6 +320,14 @@ def test_a_wrong_condition_is_refused_before_a_job(spark: SparkSession) -> None:
         assert said.value.hint is None
 
 
+def test_what_can_be_compared_is_told_by_its_type_and_not_by_names(spark: SparkSession) -> None:
+    columns = "a struct<variant_id: bigint>, b array<struct<`map<`: int>>, c array<struct<m: map<string, int>>>"
+    df = spark.createDataFrame([], columns)
+    if int(spark.version.split(".")[0]) >= 4:
+        df = df.selectExpr("*", "array(parse_json('1')) AS d")
+    assert [name for name in df.columns if frame.comparable(df, name)] == ["a", "b"]
+
+
 def test_a_table_that_is_not_there_and_a_model_that_was_sent_are_no_news(
     spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
