@@ -16,7 +16,7 @@ from aml_spark.errors import ArgumentError, ConflictError
 from aml_spark.model import PinnedModel, pin
 from aml_spark.request import Request
 from aml_spark.session import copied, is_connect
-from aml_spark.table import Table, history, identifier, perhaps
+from aml_spark.table import Table, history, identifier, literal, perhaps
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -181,7 +181,7 @@ class _Batch:
 
     def score(self, spark: SparkSession, df: DataFrame, batch_id: int, pinned: PinnedModel | None) -> None:
         """Bring the target up to the source's newest version, whichever the micro-batch ends with."""
-        (metadata,) = spark.read.text(f"{self.checkpoint}/metadata").collect()
+        (metadata,) = spark.read.text(literal(f"{self.checkpoint}/metadata")).collect()
         request = replace(self.request, query_id=json.loads(metadata[0])["id"], batch_id=batch_id)
         for left in reversed(range(_ATTEMPTS)):
             try:

@@ -203,7 +203,7 @@ def has_transaction(spark: SparkSession, table: Table, app_id: str) -> bool:
 
     try:
         where = _described(spark, table, "DETAIL")[0]["location"]
-        known = spark.read.format("parquet").load(f"{where}/_delta_log/*.checkpoint*.parquet")
+        known = spark.read.format("parquet").load(f"{literal(where)}/_delta_log/*.checkpoint*.parquet")
         return bool(known.where(F.col("txn.appId") == app_id).head(1))
     except Exception as error:  # Java's own, too: of a storage that refuses
         _logger.debug("the log of %s can't be read (%s)", table, condition(error))
@@ -215,7 +215,12 @@ def perhaps(path: str) -> list[str]:
 
     One alone is asked for a stream's metadata first, and where it isn't there, Java's stack stands in the log.
     """
-    return [path, path]
+    return [literal(path), literal(path)]
+
+
+def literal(path: str) -> str:
+    """A path for Spark's readers of files, which take it for a pattern."""
+    return re.sub(r"([\\*?\[\]{}])", r"\\\1", path)
 
 
 def _commit(row: Row) -> Commit:

@@ -249,7 +249,7 @@ def test_wrong_tables_and_columns_are_refused_before_any_task(
     for error, text, change in refusals:
         with pytest.raises(error, match=text):
             aml_spark.score(spark, **{**arguments, **change})
-    texts = tmp_path / "texts"
+    texts = tmp_path / "texts[1]"
     texts.mkdir()
     (texts / "a.txt").write_text("not a table's")
     hints: list[tuple[str, dict[str, Any]]] = [

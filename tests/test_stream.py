@@ -139,6 +139,17 @@ def test_an_append_only_source_needs_no_key_and_proof_of_what_is_scored(stream: 
         stream.start(model, key=None, where="x < 1000")
 
 
+@pytest.mark.connect
+def test_a_checkpoint_may_have_any_name(stream: Stream) -> None:
+    stream.checkpoint += "[1]{2,3}?*"
+    stream.make(3)
+    model = f"models:/bracketed/{register_sum('bracketed')}"
+    for x in (1, 2):
+        stream.update("id = 1", x=str(x))
+        stream.follow(model)
+        assert stream.rows() == stream.expected()
+
+
 @pytest.mark.parametrize(("meanwhile", "scope"), [("job", "changes"), ("delete", "all")])
 def test_a_micro_batch_that_another_writer_comes_before_begins_again(
     spark: SparkSession, tmp_path: Path, workspace: aml_spark.Workspace, kind: str, meanwhile: str, scope: str
