@@ -14,7 +14,7 @@ from aml_spark.errors import ArgumentError, TargetError
 from aml_spark.job import APP_ID, Job, committed, write_again, write_all, write_changes
 from aml_spark.ledger import Due, Entry, Ledger, differing
 from aml_spark.model import PinnedModel, pin
-from aml_spark.request import Request, from_spec
+from aml_spark.request import Request, check_kind, from_spec
 from aml_spark.session import check_isolation
 from aml_spark.signature import check_columns
 from aml_spark.table import Commit, Table
@@ -114,6 +114,8 @@ def scored_again(
     name: str | None,
 ) -> ScoreResult:
     """Score rows once more that a target holds already, as it was asked for the last time."""
+    check_kind("where", where, str)
+    check_kind("from_version", from_version, int)
     old = table.history(spark, Table.of(target))
     if not old:
         raise table.missing(Table.of(target), f"{target!r} doesn't exist; expected a Delta table that score() wrote")

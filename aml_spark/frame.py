@@ -9,6 +9,7 @@ from aml_spark import table
 from aml_spark.analysis import analysed, on_columns
 from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed, no_list
 from aml_spark.model import PinnedModel
+from aml_spark.signature import asked_type
 from aml_spark.spark_ml import is_spark_ml, transformed
 from aml_spark.udf import make_udf
 
@@ -115,7 +116,9 @@ def predicted(
             raise ArgumentError(f"{pinned.label!r} is a model of Spark ML, which takes no params and no on_error")
         scored, name = transformed(spark, pinned, df)
         column = F.col(table.quoted(name))
-        return scored.select(*keep, (column.cast(result_type) if result_type else column).alias(prediction), version)
+        if result_type is not None:
+            column = column.cast(asked_type(spark, result_type))
+        return scored.select(*keep, column.alias(prediction), version)
     udf = make_udf(spark, pinned, result_type, params=params, on_error=on_error)
     schema = pinned.metadata.get_input_schema()
     named = schema is not None and schema.has_input_names()

@@ -58,6 +58,12 @@ class Request:
                 raise ArgumentError(
                     f"{name} is {value!r}; expected one of {listed(choices)}", hint=did_you_mean(str(value), choices)
                 )
+        for name, value, kind in (
+            ("where", self.where, str),
+            ("prediction", self.prediction, str),
+            ("source_version", self.source_version, int),
+        ):
+            check_kind(name, value, kind)
         if self.on_error == "quarantine" and not self.key:
             raise ArgumentError(
                 "on_error='quarantine' needs key=: by it the rejected rows are told",
@@ -94,6 +100,16 @@ class Request:
             "source": source,
             "where": self.where,
         }
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Whether an argument is of a type, or None.
+
+    Raises:
+        ArgumentError: it is of another.
+    """
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ArgumentError(f"{name} is {value!r}, of type {type(value).__name__}; expected {kind.__name__}")
 
 
 def from_spec(spec: Mapping[str, Any], model: str, target: str, params: Mapping[str, Any] | None) -> Request:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from aml_spark import worker
-from aml_spark.errors import SchemaError, did_you_mean, listed
+from aml_spark.analysis import condition, tried
+from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
 from aml_spark.model import PinnedModel
 from aml_spark.session import cast_type
 
@@ -89,7 +90,8 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
     """Hold a DataFrame's columns against the model's signature; starts no job.
 
     Raises:
-        SchemaError: a column is missing, or casting it to what the model wants could lose something.
+        SchemaError: a column is missing, of a type that Arrow lacks, or casting it to what the model wants could lose
+            something.
     """
     wanted = inputs(model.metadata)
     if wanted is None or wanted[0].name is None:
@@ -102,8 +104,9 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
             f"there are {listed(has)}",
             hint=did_you_mean(missing[0], has),
         )
+    given = [(one.name, _column_type(model, one.name, has[one.name])) for one in wanted if one.name in has]
     try:
-        worker.plan(wanted, [(one.name, arrow_type(has[one.name])) for one in wanted if one.name in has])
+        worker.plan(wanted, given)
     except worker.ColumnError as error:
         to = spark_type(error.wanted).simpleString()
         raise SchemaError(
@@ -117,13 +120,41 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
         _logger.info("%s takes doubles: the decimals of %s are rounded to the nearest", model.label, listed(rounded))
 
 
+def _column_type(model: PinnedModel, name: str, kind: DataType) -> pa.DataType:
+    from pyspark.errors import PySparkTypeError
+
+    try:
+        return arrow_type(kind)
+    except PySparkTypeError:
+        raise SchemaError(
+            f"column {name!r} has type {kind.simpleString()}, in which the model {model.label!r} can't be given it",
+            hint=f"give it in another type: df.withColumn({name!r}, F.col({name!r}).cast(…))",
+        ) from None
+
+
 def checked_params(model: PinnedModel, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What MLflow's predict() does with params in every call; the workers leave its checks out."""
+    """What MLflow's predict() does with params in every call; the workers leave its checks out.
+
+    Raises:
+        ArgumentError: one has another type than the signature says.
+    """
     schema = model.metadata.get_params_schema()
     if schema is None:
         return dict(params) if params else None
+    from mlflow.exceptions import MlflowException
     from mlflow.models.utils import _enforce_params_schema
+    from mlflow.types import ParamSpec
 
+    for spec in schema.params:
+        if params and spec.name in params:
+            try:
+                ParamSpec.validate_param_spec(params[spec.name], spec)
+            except MlflowException:  # which quotes the value, and that may be a secret
+                kind = f"a list of {spec.dtype!r}" if spec.shape else repr(spec.dtype)
+                raise ArgumentError(
+                    f"params has {spec.name!r} as {type(params[spec.name]).__name__}; the model {model.label!r} wants "
+                    f"{kind}"
+                ) from None
     given = _enforce_params_schema(dict(params) if params else None, schema)
     return dict(given) if given else None
 
@@ -131,10 +162,7 @@ def checked_params(model: PinnedModel, params: Mapping[str, Any] | None) -> dict
 def result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str | None) -> DataType:
     """The Spark type of a prediction: as asked, of the signature, of the example, else double with a warning."""
     if asked is not None:
-        return cast(
-            "DataType",
-            cast_type(spark, "boolean" if asked == "bool" else asked) if isinstance(asked, str) else asked,
-        )
+        return asked_type(spark, asked)
     schema = model.metadata.get_output_schema() or _example_schema(model)
     if schema is None or not schema.inputs:
         warnings.warn(
@@ -149,6 +177,30 @@ def result_type(spark: SparkSession, model: PinnedModel, asked: DataType | str |
     names = [column.name or str(number) for number, column in enumerate(schema.inputs)]
     fields = ", ".join(f"`{name.replace('`', '``')}`: {kind}" for name, kind in zip(names, types, strict=True))
     return cast("DataType", cast_type(spark, f"struct<{fields}>"))
+
+
+def asked_type(spark: SparkSession, asked: DataType | str) -> DataType:
+    """The Spark type that `result_type=` names.
+
+    Raises:
+        ArgumentError: it names none.
+    """
+    from pyspark.errors import ParseException
+    from pyspark.sql.types import DataType as SparkType
+
+    if isinstance(asked, SparkType):
+        return asked
+    why = type(asked).__name__
+    if isinstance(asked, str):
+        try:
+            with tried():
+                return cast("DataType", cast_type(spark, "boolean" if asked == "bool" else asked))
+        except ParseException as error:
+            why = condition(error)
+    raise ArgumentError(
+        f"result_type is {asked!r}, which is no type of Spark's ({why})",
+        hint="result_type='double', 'array<double>' or 'struct<a: double, b: string>'",
+    )
 
 
 def _example_schema(model: PinnedModel) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pyspark.sql.types import ArrayType, DoubleType
 
+from aml_spark.errors import ArgumentError
 from aml_spark.request import Request, from_spec
 
 GIVEN: dict[str, Any] = {"model": "models:/m/1", "source": "s", "target": "t", "mode": "changes", "key": ("id",)}
@@ -25,6 +26,20 @@ def test_a_spec_survives_json_and_gives_the_request_back() -> None:
     assert again.model == "models:/m/2"
     assert again.result_type == "array<double>"
     assert again.spec("s") == spec
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"where": 5}, "where is 5, of type int; expected str"),
+        ({"prediction": 5}, "prediction is 5, of type int; expected str"),
+        ({"source_version": "0"}, "source_version is '0', of type str; expected int"),
+        ({"source_version": True}, "source_version is True, of type bool; expected int"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(more: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{text}$"):
+        Request(**{**GIVEN, **more})
 
 
 @pytest.mark.parametrize(

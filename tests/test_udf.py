@@ -246,6 +246,15 @@ def test_a_cast_that_could_lose_something_is_refused_before_any_task(spark: Spar
     assert "cast('double')" in caught.value.hint
     with pytest.raises(aml_spark.SchemaError, match=r"needs the columns 'y', which are missing"):
         udf.check(numbers.select("x"))
+    with pytest.raises(aml_spark.SchemaError, match=r"column 'x' has type interval year, in which"):
+        udf.check(numbers.selectExpr("INTERVAL '1' YEAR AS x", "y"))
+
+
+@pytest.mark.parametrize("asked", ["dubble", "array<", float])
+def test_a_result_type_that_spark_lacks_is_refused(spark: SparkSession, asked: Any) -> None:
+    uri = f"models:/typeless/{register_sum('typeless')}"
+    with pytest.raises(aml_spark.ArgumentError, match=rf"^result_type is {asked!r}, which is no type of Spark's"):
+        aml_spark.spark_udf(spark, uri, asked)
 
 
 @pytest.mark.every_kind
@@ -420,6 +429,20 @@ def test_params_reach_the_model_with_the_signatures_defaults(
     assert [row[0] for row in spark.range(3).selectExpr("double(id) x").select(udf()).collect()] == [
         number * factor for number in range(3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "takes"), [(1, "hush", "long"), (1, ["hush"], "long"), ([1], ["hush"], "a list of long")]
+)
+def test_a_parameter_of_another_type_is_refused_without_its_value(
+    spark: SparkSession, tmp_path: Path, wanted: Any, given: Any, takes: str
+) -> None:
+    data, folder = pd.DataFrame({"x": [1.0]}), str(tmp_path / "model")
+    signature = infer_signature(data, data["x"], {"token": wanted})
+    mlflow.pyfunc.save_model(folder, python_model=make_sum(), signature=signature, pip_requirements=["mlflow"])
+    with pytest.raises(aml_spark.ArgumentError, match=f"^params has 'token' as .* wants {takes}$") as said:
+        aml_spark.spark_udf(spark, folder, params={"token": given})
+    assert "hush" not in str(said.value)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_query_whatever_is_done_on_errors(
