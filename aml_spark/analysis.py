@@ -81,8 +81,18 @@ def tried() -> Iterator[None]:
 def condition(error: BaseException) -> str:
     """The name of a Spark or Delta error, such as `DELTA_CANNOT_CREATE_LOG_PATH`, without its text.
 
-    The texts may quote rows of the data, so none of ours repeats them.
+    The texts may quote rows of the data, so none of ours repeats them. Of a task that failed while it wrote rows, it is
+    the name of why it didn't get them, where that has one.
     """
+    name = _named(error)
+    if not name.startswith("TASK_WRITE_FAILED"):
+        return name
+    told = error.getStackTrace() if hasattr(error, "getStackTrace") else None  # where Connect tells the causes
+    below = re.search(r"^Caused by: [\w.$]+: \[(?!TASK_WRITE_FAILED)([A-Z][A-Z0-9_.]+)\]", told or str(error), re.M)
+    return below[1] if below else name
+
+
+def _named(error: BaseException) -> str:
     for getter in ("getCondition", "getErrorClass"):  # the second until Spark 3.5
         if hasattr(error, getter):
             if name := getattr(error, getter)():

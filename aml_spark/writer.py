@@ -172,8 +172,20 @@ def write_error(table: Table, error: BaseException) -> TableError:
         return TableError(
             f"{table.text!r} couldn't be written; it is left as it was: {refused.message}", hint=refused.hint
         )
-    place = "check that the place exists and that this user may write there; Spark's log has the details"
+    hint = next((hint for start, hint in _HINTS.items() if what.startswith(start)), None)
+    # Spark's own names are of what it reads and computes, but for that of the task that writes.
+    if hint is None and (what.startswith(("DELTA_", "TASK_WRITE_FAILED")) or not what.isupper()):
+        hint = "check that the place exists and that this user may write there; Spark's log has the details"
     return TableError(
         f"{table.text!r} couldn't be written ({what}); it is left as it was",
-        hint="CREATE SCHEMA makes one; or give the target's path" if what.startswith("SCHEMA_NOT_FOUND") else place,
+        hint=hint or "what it was to get couldn't be read or computed; Spark's log has the details",
     )
+
+
+_HINTS = {
+    "SCHEMA_NOT_FOUND": "CREATE SCHEMA makes one; or give the target's path",
+    "DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES": (
+        'spark.conf.set("spark.databricks.delta.properties.defaults.columnMapping.mode", "name")'
+    ),
+    "FAILED_READ_FILE.FILE_NOT_EXIST": "VACUUM removed files of that version: score the newest, without source_version",
+}

@@ -392,6 +392,36 @@ def test_a_place_that_may_not_be_written_is_named(spark: SparkSession, source: s
         aml_spark.score(spark, model="models:/locked/1", source=source, target=place)
 
 
+@pytest.mark.every_kind
+def test_rows_that_cant_be_computed_are_told_from_a_place_that_cant_be_written(
+    spark: SparkSession, source: str, target: str
+) -> None:
+    uri = f"models:/uncomputed/{register_sum('uncomputed')}"
+    with pytest.raises(aml_spark.TableError, match=r"\(CAST_INVALID_INPUT\); it is left as it was") as said:
+        aml_spark.score(spark, model=uri, source=source, target=target, where="CAST('Ada' || id AS int) > 1")
+    assert "Ada" not in str(said.value)
+    assert "couldn't be read or computed" in str(said.value.hint)
+    for file in Path(source).glob("*.parquet"):  # as VACUUM does
+        file.unlink()
+    with pytest.raises(aml_spark.TableError, match=r"\(FAILED_READ_FILE.FILE_NOT_EXIST\)") as said:
+        aml_spark.score(spark, model=uri, source=source, target=target)
+    assert "VACUUM" in str(said.value.hint)
+
+
+def test_the_hint_for_columns_whose_names_delta_refuses_helps(spark: SparkSession, source: str, target: str) -> None:
+    arguments: dict[str, Any] = {"model": f"models:/spaced/{register_sum('spaced')}", "source": source}
+    arguments |= {"target": target, "prediction": "the prediction"}
+    with pytest.raises(aml_spark.TableError, match="DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES") as said:
+        aml_spark.score(spark, **arguments)
+    name = "spark.databricks.delta.properties.defaults.columnMapping.mode"
+    assert said.value.hint == f'spark.conf.set("{name}", "name")'
+    spark.conf.set(name, "name")
+    try:
+        assert aml_spark.score(spark, **arguments).rows == 50
+    finally:
+        spark.conf.unset(name)
+
+
 def test_a_write_that_delta_drops_silently_is_an_error(
     spark: SparkSession, source: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
