@@ -83,6 +83,7 @@ def score(
         TableError: the target can't be written.
         DataLakeError: a place in a data lake can't be reached; AuthenticationError: nobody is signed in to Azure.
         ScoringError: the model failed.
+        SessionError: the model has times, and Arrow doesn't know the session's time zone.
 
         Nothing is written in any of these cases, but where others changed rows of the target while its changes were
         scored: then the whole is scored after them, and what fails then leaves the changes.

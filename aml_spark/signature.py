@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aml_spark import worker
 from aml_spark.analysis import condition, tried
-from aml_spark.errors import ArgumentError, SchemaError, did_you_mean, listed
+from aml_spark.errors import ArgumentError, SchemaError, SessionError, did_you_mean, listed
 from aml_spark.model import PinnedModel
-from aml_spark.session import cast_type
+from aml_spark.session import cast_type, time_zone
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -130,6 +131,35 @@ def _column_type(model: PinnedModel, name: str, kind: DataType) -> pa.DataType:
             f"column {name!r} has type {kind.simpleString()}, in which the model {model.label!r} can't be given it",
             hint=f"give it in another type: df.withColumn({name!r}, F.col({name!r}).cast(…))",
         ) from None
+
+
+def checked_zone(spark: SparkSession, model: PinnedModel, output: pa.DataType) -> str:
+    """The session's time zone, in which a model's times are meant.
+
+    Raises:
+        SessionError: the model takes or gives times, and Arrow doesn't know the zone.
+    """
+    zone, kinds = time_zone(spark), [output, *(one.type for one in inputs(model.metadata) or ())]
+    if any(isinstance(kind, pa.DataType) and _has_times(kind) for kind in kinds):
+        try:
+            pc.local_timestamp(pa.array([0], pa.timestamp("ns", zone)))
+        except pa.ArrowInvalid:
+            raise SessionError(
+                f"the session's time zone is {zone!r}, which Spark knows and Arrow doesn't; the model {model.label!r} "
+                "has times, which are meant in it",
+                hint='spark.conf.set("spark.sql.session.timeZone", "America/Los_Angeles"), or another region\'s name',
+            ) from None
+    return zone
+
+
+def _has_times(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_has_times(field.type) for field in kind)
+    if pa.types.is_list(kind):
+        return _has_times(kind.value_type)
+    if pa.types.is_map(kind):
+        return _has_times(kind.item_type)
+    return bool(pa.types.is_timestamp(kind))
 
 
 def checked_params(model: PinnedModel, params: Mapping[str, Any] | None) -> dict[str, Any] | None:

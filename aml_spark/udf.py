@@ -12,7 +12,7 @@ from aml_spark import forms, signature, worker
 from aml_spark.environment import MANAGERS, START_SECONDS, prebuilt, wanted
 from aml_spark.errors import ArgumentError, listed
 from aml_spark.model import PinnedModel, digest, pack, pin
-from aml_spark.session import ship, spark_version, time_zone
+from aml_spark.session import ship, spark_version
 from aml_spark.spark_ml import is_spark_ml
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def spark_udf(
     the registry and no install of this library.
 
     Args:
-        spark: the session to use it in.
+        spark: the session to use it in, with the time zone that it has now.
         model_uri: any model address of MLflow's; an alias is resolved now.
         result_type: Spark type of a prediction. None takes the signature's outputs: one column or a tensor of shape
             (-1,) is one value (MLflow makes an array of one of the latter), a tensor of shape (-1, n) an array,
@@ -85,6 +85,7 @@ def spark_udf(
         ModelNotFoundError: no such model, version or alias.
         ModelError: its environment isn't known.
         ArgumentError: an option that isn't supported.
+        SessionError: the model has times, and Arrow doesn't know the session's time zone.
     """
     if env_manager not in (None, *MANAGERS):
         raise ArgumentError(
@@ -140,14 +141,14 @@ def make_udf(
     elif env_manager not in (None, "local"):
         environment = wanted(model, str(env_manager), start_seconds)
     returns = signature.result_type(spark, model, result_type)
-    inputs = signature.inputs(model.metadata)
+    inputs, output = signature.inputs(model.metadata), signature.arrow_type(returns)
     spec = {
         "label": model.label,
         "digest": model.digest,
         "inputs": None if inputs is None else [tuple(one) for one in inputs],
         "enforced": not getattr(model.metadata.signature, "_is_signature_from_type_hint", False),
-        "output": signature.arrow_type(returns),
-        "time_zone": time_zone(spark),
+        "output": output,
+        "time_zone": signature.checked_zone(spark, model, output),
         "params": signature.checked_params(model, params),
         "model_config": dict(model_config) if model_config else None,
         "extra_env": dict(extra_env) if extra_env else None,

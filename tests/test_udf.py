@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 from mlflow.models import infer_signature
 from mlflow.models.signature import ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
 from models import make_sum, register, register_sum
 
 import aml_spark
@@ -368,6 +369,26 @@ def test_times_are_meant_in_the_sessions_zone_on_the_way_in_and_out(spark: Spark
         df = spark.range(12).selectExpr(times).union(spark.range(1).selectExpr("timestamp(NULL)"))
         scored = df.select("t", aml_spark.spark_udf(spark, f"models:/same/{version}")().alias("p"))
         assert scored.where("NOT (t <=> p)").count() == 0
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", before)
+
+
+def test_only_a_model_with_times_is_refused_in_a_zone_that_arrow_lacks(spark: SparkSession, tmp_path: Path) -> None:
+    times = {
+        "taken": ModelSignature(Schema([ColSpec("datetime", "x")]), Schema([ColSpec("double")])),
+        "given": ModelSignature(Schema([ColSpec("double", "x")]), Schema([ColSpec(Array(DataType.datetime))])),
+        "neither": ModelSignature(Schema([ColSpec("double", "x")]), Schema([ColSpec("double")])),
+    }
+    before = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", "PST")
+    try:
+        for name, schema in times.items():
+            folder = str(tmp_path / name)
+            mlflow.pyfunc.save_model(folder, python_model=make_sum(), signature=schema, pip_requirements=["mlflow"])
+        for name in ("taken", "given"):
+            with pytest.raises(aml_spark.SessionError, match="time zone is 'PST', which Spark knows and Arrow doesn't"):
+                aml_spark.spark_udf(spark, str(tmp_path / name))
+        aml_spark.spark_udf(spark, str(tmp_path / "neither"))
     finally:
         spark.conf.set("spark.sql.session.timeZone", before)
 
