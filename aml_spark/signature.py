@@ -113,7 +113,9 @@ def check_columns(model: PinnedModel, df: DataFrame) -> None:
         raise SchemaError(
             f"column {error.column!r} has type {has[error.column].simpleString()}, but the model {model.label!r} wants "
             f"{error.wanted}, and a cast could lose something",
-            hint=f"where that is meant: df.withColumn({error.column!r}, F.col({error.column!r}).cast({to!r}))",
+            hint=f"where that is meant: df.withColumn({error.column!r}, F.col({error.column!r}).cast({to!r})) before a "
+            f"UDF; before score(), which takes tables, write the column as {to}, or log the model with a signature of "
+            f"{has[error.column].simpleString()}",
         ) from None
     rounded = [one.name for one in wanted if one.name in has and one.type == pa.float64()]
     rounded = [name for name in rounded if has[name].simpleString().startswith("decimal")]
