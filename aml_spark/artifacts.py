@@ -41,12 +41,16 @@ class _Threads:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = f"_{name}"
 
-    def __get__(self, repository: Any, owner: type | None = None) -> ThreadPoolExecutor:
+    def __get__(self, repository: Any, owner: type | None = None) -> Any:
+        if repository is None:
+            return self
+        if self._name not in vars(repository):
+            raise AttributeError(self._name)
         process, pool = vars(repository)[self._name]
         if process != os.getpid():
             pool = repository._create_thread_pool()
             self.__set__(repository, pool)
-        return pool  # type: ignore[no-any-return]
+        return pool
 
     def __set__(self, repository: Any, pool: ThreadPoolExecutor) -> None:
         vars(repository)[self._name] = os.getpid(), pool

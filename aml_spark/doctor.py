@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import sys
 from dataclasses import dataclass
 
@@ -63,13 +64,14 @@ def examine() -> list[Finding]:
 
 
 def _package(name: str, extra: str | None, *, needed: bool = True) -> Finding:
-    mend = f"pip install 'aml-spark[{extra}]'" if extra else f"pip install {name}"
+    asked = _asked(name)
+    mend = f"pip install 'aml-spark[{extra}]'" if extra else f"pip install '{name}{asked}'"
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return Finding(what=name, ok=False, found="not installed", mend=mend, needed=needed)
-    asked = _asked(name)
-    if asked.contains(found, prereleases=True):
+    numbers = re.match(r"\d+(\.\d+)*", str(found))  # what a vendor appends need not be a version's
+    if numbers is None or asked.contains(numbers[0]):
         return Finding(what=name, ok=True, found=found, needed=needed)
     return Finding(what=name, ok=False, found=f"{found}; expected {asked}", mend=mend, needed=needed)
 

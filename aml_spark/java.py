@@ -255,7 +255,7 @@ def _launch(settings: Mapping[str, str], stderr: int) -> None:
             hint="is Maven Central reached? pip install 'aml-spark[spark]' brings a pyspark and a delta-spark that go "
             "together; conf={'spark.jars': …} names jars that are here"
             if absent
-            else f"they name a setting that it doesn't take, such as a master: {settings['spark.master']!r}",
+            else f"they tell why, such as a master that it doesn't know; that is {settings['spark.master']!r}",
         ) from error
     finally:
         os.close(stderr)

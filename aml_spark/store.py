@@ -6,10 +6,10 @@ It stands on MLflow's own REST store. What the service lacks is done in the near
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Sequence
-from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -36,8 +36,16 @@ _METHODS: Any = getattr(TrackingRestStore, "_METHOD_TO_INFO", None) or vars(rest
 _CREATIONS = (CreateRun, CreateExperiment)
 _OF_WORKSPACES = ("experiments", "runs", "metrics", "artifacts")
 """The kinds of MLflow's paths that a workspace has, besides those of models."""
-_history: ContextVar[tuple[str, frozenset[tuple[Any, ...]]]] = ContextVar("_history", default=("", frozenset()))
-"""The metrics of the run that this thread read last."""
+
+
+class _LastRead(threading.local):
+    """The run that a thread read the metrics of last, and those."""
+
+    def __init__(self) -> None:
+        self.run_id, self.metrics = "", set[tuple[Any, ...]]()
+
+
+_last_read = _LastRead()
 
 
 @cache
@@ -132,7 +140,9 @@ class AzureMLTrackingStore(TrackingRestStore):
     def log_batch(self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]) -> None:
         """As MLflow's, in as many requests as the service's limits ask for."""
         log = super().log_batch
-        _validate_batch_log_data(metrics, params, tags)  # what the second request has may not leave the first alone
+        _validate_batch_log_data(
+            metrics, [], []
+        )  # one that the second request has may not leave the first one's behind
         rest = self._new(run_id, metrics), list(params), list(tags)
         while any(rest):
             now = rest[0][:METRICS_PER_BATCH], rest[1][:PARAMS_PER_BATCH], rest[2][:PARAMS_PER_BATCH]
@@ -167,15 +177,14 @@ class AzureMLTrackingStore(TrackingRestStore):
     def get_metric_history(self, run_id: str, metric_key: str, *page: Any, **options: Any) -> PagedList[Any]:
         """As MLflow's."""
         found: PagedList[Any] = super().get_metric_history(run_id, metric_key, *page, **options)
-        there = _history.get()
-        before = there[1] if there[0] == run_id else frozenset[tuple[Any, ...]]()
-        _history.set((run_id, before | {_identity(metric) for metric in found}))
+        if _last_read.run_id != run_id:
+            _last_read.run_id, _last_read.metrics = run_id, set()
+        _last_read.metrics.update(map(_identity, found))
         return found
 
     def _new(self, run_id: str, metrics: Sequence[Any]) -> list[Any]:
         """Without those that the run has: `log_model` reads a run's metrics and logs them again as the model's."""
-        read, there = _history.get()
-        there = there if read == run_id else frozenset()
+        there = _last_read.metrics if _last_read.run_id == run_id else set()
         kept = [metric for metric in metrics if metric.model_id is None or _identity(metric) not in there]
         return [_without_model(metric) for metric in kept]
 
@@ -252,7 +261,7 @@ class AzureMLTrackingStore(TrackingRestStore):
 
 def _leaf(name: str) -> str:
     """The name of an experiment in the workspace; what is no path stays as it is."""
-    return name.rstrip("/").rpartition("/")[2] or name if name else name
+    return (name or "").rstrip("/").rpartition("/")[2] or name
 
 
 def _without_model(metric: Any) -> Any:

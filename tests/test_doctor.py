@@ -117,14 +117,18 @@ def test_a_missing_package_is_mended_by_the_extra_that_brings_it(name: str) -> N
 
 
 def test_a_package_is_too_old_or_too_new_where_the_extra_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"azure-ai-ml": "1.30.0", "delta-spark": "4.4.1", "mlflow-skinny": "3.99.0rc1"}
+    versions = {"azure-ai-ml": "1.30.0", "delta-spark": "4.4.1", "mlflow-skinny": "2.1-vendor", "mlflow": "3.99.0rc1"}
+    versions["pyspark"] = "3.5.1.oss-7"
     monkeypatch.setattr("aml_spark.doctor.importlib.metadata.version", lambda name: versions.get(name, "4.0.0"))
     found = _found()
     old, wrong = found["azure-ai-ml"], found["delta-spark"]
     assert (old.ok, old.mend) == (False, "pip install 'aml-spark[aml]'")
     assert old.found.startswith("1.30.0; expected >=1.")
     assert (wrong.ok, wrong.mend) == (False, "pip install 'aml-spark[spark]'")
-    assert found["mlflow-skinny"].ok
+    skinny = found["mlflow-skinny"]
+    assert (skinny.ok, skinny.mend) == (False, f"pip install 'mlflow-skinny{skinny.found.rpartition(' ')[2]}'")
+    assert found["pyspark"].ok
+    assert found["mlflow"].ok
 
 
 def _requirements() -> list[str]:

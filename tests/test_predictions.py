@@ -285,18 +285,21 @@ def test_a_frame_without_numbers_is_no_number() -> None:
         to_arrow(pd.DataFrame({"label": ["a"], "flag": [True]}), pa.float64(), 1)
 
 
-@pytest.mark.parametrize("numbers", [[1.5, None], [decimal.Decimal("1.5"), None], [None, 1.5]])
+@pytest.mark.parametrize("numbers", [[1.5, None], [decimal.Decimal("1.5"), None], [None, 1.5], [1, 1.5]])
 def test_a_column_counts_as_numbers_whatever_type_pandas_gave_it(numbers: list[Any]) -> None:
     frame = pd.DataFrame({"risk": pd.Series(numbers, dtype=object), "cost": [7.0, 8.0]})
     assert _given(frame, pa.float64(), 2) == numbers
 
 
-def test_a_column_of_none_alone_could_be_of_numbers_or_not() -> None:
-    frame = pd.DataFrame({"risk": pd.Series([None], dtype=object), "cost": [1000.0]})
-    with pytest.raises(PredictionError, match="column 'risk' with nothing but None in it, before any of numbers"):
-        to_arrow(frame, pa.float64(), 1)
-    assert _given(frame[["cost", "risk"]], pa.float64(), 1) == [1000.0]
-    assert _given(frame[["risk"]], pa.float64(), 1) == [None]
+@pytest.mark.parametrize(
+    "risk", [[None, None], [1.5, "n/a"], [1.5, True], [float("nan"), None], [1.5, decimal.Decimal(2)]]
+)
+def test_a_column_that_may_be_of_numbers_or_not_is_never_passed_over(risk: list[Any]) -> None:
+    frame = pd.DataFrame({"risk": pd.Series(risk, dtype=object), "cost": [1000.0, 2000.0]})
+    with pytest.raises(PredictionError, match="column 'risk' of type object before any of numbers"):
+        to_arrow(frame, pa.float64(), 2)
+    assert _given(frame[["cost", "risk"]], pa.float64(), 2) == [1000.0, 2000.0]
+    assert _given(pd.DataFrame({"p": pd.Series([None, 1.0], dtype=object)}), pa.float64(), 2) == [None, 1.0]
 
 
 NOON, LATER = datetime.datetime(2024, 7, 1, 12), datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.timezone.utc)
@@ -319,6 +322,14 @@ NOON, LATER = datetime.datetime(2024, 7, 1, 12), datetime.datetime(2024, 7, 1, 1
         ([{"label": 1}, {"label": "a", "score": 1}, None, {"score": decimal.Decimal(2)}], PAIR),
         ([{"a": 1}, {"b": NOON}, None, {}], pa.map_(pa.string(), pa.string())),
         ([{"a": NOON}, {"b": LATER, "c": None}], pa.map_(pa.string(), pa.timestamp("us", "UTC"))),
+        ([np.ma.masked_array([1.0, 999.0], [0, 1]), [2.0], np.array([3.0])], DOUBLES),
+        ([np.array([np.nan]), ["a"], float("nan")], pa.list_(pa.string())),
+        ([[1.0], float("nan"), 2.5], DOUBLES),
+        ([{"label": "a", "score": 1.0}, float("nan")], PAIR),
+        ([0, decimal.Decimal("1.25"), decimal.Decimal("1E+3")], pa.decimal128(10, 2)),
+        ([np.datetime64("9999-12-31"), NOON, np.datetime64("3000-01-01T10", "h")], pa.timestamp("us", "UTC")),
+        ([np.datetime64("2024-01-01"), np.datetime64("2024-01-01T10", "s")], pa.string()),
+        ([2**70, 1], pa.float64()),
     ],
     ids=str,
 )
@@ -328,6 +339,45 @@ def test_a_value_becomes_the_same_whatever_comes_beside_it(values: list[Any], wa
     alone = [to_arrow([value], wanted, 1, zone) for value in values]
     together.validate(full=True)
     assert together.to_pylist() == [one.to_pylist()[0] for one in alone]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ({"t": NOON}, pa.struct([("t", pa.timestamp("us"))])),
+        ([("t", NOON)], pa.map_(pa.string(), pa.timestamp("us"))),
+        ([{"t": NOON}], pa.list_(pa.struct([("t", pa.timestamp("us"))]))),
+        (decimal.Decimal("885885822.932360"), pa.decimal128(20, 6)),
+    ],
+    ids=str,
+)
+def test_values_that_came_as_arrows_are_what_pythons_are(value: Any, kind: pa.DataType) -> None:
+    def found(kind: pa.DataType) -> pa.DataType:
+        """The same with moments for times, and doubles for decimals."""
+        if pa.types.is_struct(kind):
+            return pa.struct([field.with_type(found(field.type)) for field in kind])
+        if pa.types.is_map(kind):
+            return pa.map_(kind.key_type, found(kind.item_type))
+        if pa.types.is_list(kind):
+            return pa.list_(found(kind.value_type))
+        return pa.float64() if pa.types.is_decimal(kind) else pa.timestamp("us", "UTC")
+
+    wanted = found(kind)
+    pythons = dict(value) if pa.types.is_map(kind) else value
+    alike = [to_arrow(given, wanted, 1, "Europe/Berlin") for given in (pa.array([value], kind), [pythons])]
+    assert alike[0].to_pylist() == alike[1].to_pylist()
+    assert any(told in str(alike[0]) for told in ("2024-07-01 10:00", "885885822.93236"))
+
+
+def test_what_is_missing_in_a_row_is_null() -> None:
+    masked = np.ma.masked_array([1.0, 999.0], [0, 1])
+    assert _given([masked], DOUBLES, 1) == [[1.0, None]]
+    assert _given([[1.0], float("nan")], DOUBLES, 2) == [[1.0], None]
+    assert _given([np.array([np.nan])], pa.list_(pa.string()), 1) == [[None]]
+    assert _given([np.datetime64("2024-01-01")], pa.string(), 1) == ["2024-01-01"]
+    assert _given(np.array([["2024-01-01"]], "datetime64[D]"), pa.list_(pa.date32()), 1) == [
+        [datetime.date(2024, 1, 1)]
+    ]
 
 
 def test_texts_numbers_and_times_are_those_of_the_value_itself() -> None:

@@ -35,7 +35,7 @@ from aml_spark.cli.terminal import (
     opened,
     pairs,
     print_table,
-    started,
+    start_spark,
 )
 from aml_spark.cli.workspace import workspace
 from aml_spark.errors import AmlSparkError, ArgumentError, WorkspaceError
@@ -106,11 +106,11 @@ def demo(out: Path, workspace: str | None, lake: bool) -> None:
         if workspace is not None:
             raise click.UsageError("--lake has a local workspace with its artifacts in the lake; leave out --workspace")
         with opened(EMULATOR, out):
-            run(out, lake="azureml://datastores/lake/paths/demo", start=started)
+            run(out, lake="azureml://datastores/lake/paths/demo", start=start_spark)
         click.echo(f"Serve the lake again with:  {again}")
         return
     with opened(workspace, out) as address:
-        run(out, address, cluster=workspace == EMULATOR, start=started)
+        run(out, address, cluster=workspace == EMULATOR, start=start_spark)
     if workspace == EMULATOR:
         click.echo(f"Serve it again with:  {again} --env")
 
@@ -175,7 +175,7 @@ def score(
 
     settings, places = dict(pairs("--conf", conf)), (arguments["source"], arguments["target"])
     with configured(workspace, model=arguments["model"]):
-        spark = started("aml-spark score", master, settings, uris=places)
+        spark = start_spark("aml-spark score", master, settings, uris=places)
         result = run(spark, key=list(key) or None, columns=list(columns) or None, **arguments)
         if not Table.of(arguments["target"]).is_path and forgets_names(spark):
             click.echo(
@@ -205,7 +205,7 @@ def lineage(target: str, master: str | None, as_json: bool) -> None:
     """Which models scored a table, from which versions of which source."""
     from aml_spark.history import lineage as run
 
-    commits = run(started("aml-spark lineage", master, uris=[target]), target)
+    commits = run(start_spark("aml-spark lineage", master, uris=[target]), target)
     if as_json:
         click.echo(json.dumps({"target": target, "commits": [asdict(commit) for commit in commits]}))
         return

@@ -19,7 +19,7 @@ from aml_spark.cli.terminal import (
     pairs,
     print_facts,
     print_table,
-    started,
+    start_spark,
 )
 from aml_spark.errors import ArgumentError
 
@@ -122,7 +122,7 @@ def monitor(
     in_workspace |= any(place.lower().startswith("azureml:") for place in places)
     # To look at tables alone makes no workspace.
     with configured(workspace, model=arguments.get("model")) if in_workspace else contextlib.nullcontext():
-        spark = started("aml-spark monitor", master, settings, uris=places)
+        spark = start_spark("aml-spark monitor", master, settings, uris=places)
         report = run(spark, **rows, **arguments)
         kept: dict[str, Any] = {}
         try:
@@ -183,7 +183,7 @@ def _arguments(given: MonitorConfig, options: Mapping[str, Any]) -> dict[str, An
 def _thresholds(entries: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for name, text in pairs("--threshold", entries, "[COLUMN:]METRIC=NUMBER", last=True):
         try:
-            value = None if text == "none" else float(text)
+            value = None if text.strip() == "none" else float(text)
         except ValueError:
             raise click.BadParameter(f"{name}={text}: expected a number, or none", param_hint="--threshold") from None
         column, _, metric = ("", "", name) if name.startswith("expectation:") else name.rpartition(":")

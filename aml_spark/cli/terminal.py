@@ -69,7 +69,7 @@ def pairs(
         name, found, value = entry.rpartition("=") if last else entry.partition("=")
         if not found or not name.strip():
             raise click.BadParameter(f"{entry!r}; expected {form}", param_hint=option)
-        yield name.strip(), value.strip()
+        yield name.strip(), value
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -88,16 +88,20 @@ def print_facts(facts: Mapping[str, Any]) -> None:
         click.echo(f"{name:<{width}}  {value}".rstrip())
 
 
-def started(
+def start_spark(
     app_name: str, master: str | None = None, conf: Mapping[str, str] | None = None, *, uris: Sequence[str] = ()
 ) -> SparkSession:
     """A Spark session for a command: `get_spark`.
 
-    A Ctrl-C while it starts counts when it is there, as half of a start leaves a Java process; a second one counts at
-    once. Later ones don't ask Spark to cancel its jobs first, as PySpark does, which fails where one is waited for.
+    A Ctrl-C while Java starts counts when it is there, as half of a start leaves a process; a second one counts at
+    once. Later ones don't ask Spark to cancel its jobs first, as PySpark does from when its context is there, which
+    fails where one is waited for.
     """
     from aml_spark.session import get_spark
 
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # in the background of a script it is ignored
+        return get_spark(app_name, master, conf, uris=uris)
     came: list[int] = []
 
     def keep(number: int, _frame: Any) -> None:
@@ -106,7 +110,7 @@ def started(
             raise KeyboardInterrupt
         click.echo("ends when Spark has started; Ctrl-C again ends at once", err=True)
 
-    before = signal.signal(signal.SIGINT, keep)
+    signal.signal(signal.SIGINT, keep)
     try:
         session = get_spark(app_name, master, conf, uris=uris)
     finally:

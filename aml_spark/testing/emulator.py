@@ -75,32 +75,28 @@ class Emulator:
         """
         socket.create_server(("127.0.0.1", self._port)).close()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise
-        subscription = self.folder / "subscription"
-        if subscription.exists():
-            self.subscription_id = subscription.read_text().strip()
-        else:
-            subscription.write_text(self.subscription_id)
-        azurite_command, blobs = azurite.find(), None
-        with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate), contextlib.ExitStack() as undo:
-            undo.callback(self._lock.close)
-            if azurite_command is not None:
-                blobs = azurite.AzuriteBlobs(self.folder / "azurite", certificates.authority_file(ca_file))
-                undo.callback(blobs.stop)
-                blobs.start(azurite_command, certificate)
-            lake = account.LakeAccount(self.folder, self.identity)
-            undo.callback(lake.close)
-            web = server.Server(self._app(blobs, lake), self._port, certificate)
-            undo.callback(web.server_close)
-            plain = server.PlainServer(self._lake_app(lake), 0)
-            undo.callback(plain.server_close)
-            own = (account.BLOB_HOST,)
-            proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port, own)
+        self._lock_folder()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._unlock_folder)
+            subscription = self.folder / "subscription"
+            if subscription.exists():
+                self.subscription_id = subscription.read_text().strip()
+            else:
+                subscription.write_text(self.subscription_id)
+            azurite_command, blobs = azurite.find(), None
+            with certificates.made(self.folder, server.HOSTS) as (ca_file, certificate):
+                if azurite_command is not None:
+                    blobs = azurite.AzuriteBlobs(self.folder / "azurite", certificates.authority_file(ca_file))
+                    undo.callback(blobs.stop)
+                    blobs.start(azurite_command, certificate)
+                lake = account.LakeAccount(self.folder, self.identity)
+                undo.callback(lake.close)
+                web = server.Server(self._app(blobs, lake), self._port, certificate)
+                undo.callback(web.server_close)
+                plain = server.PlainServer(self._lake_app(lake), 0)
+                undo.callback(plain.server_close)
+                own = (account.BLOB_HOST,)
+                proxy = server.Proxy(0, web.port, blobs.port if blobs else web.port, own)
             undo.pop_all()
         self._servers, self._azurite, self._lake = [web, plain, proxy], blobs, lake
         for each in self._servers:
@@ -177,7 +173,20 @@ class Emulator:
         if self._azurite is not None:
             self._azurite.stop()
             self._azurite = None
+        self._unlock_folder()
+
+    def _lock_folder(self) -> None:
+        lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise BlockingIOError(error.errno, "an emulator serves what is in it already", str(self.folder)) from None
+        self._lock = lock
+
+    def _unlock_folder(self) -> None:
         if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process that was forked meanwhile would hold it on
             self._lock.close()
             self._lock = None
 

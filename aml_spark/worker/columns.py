@@ -291,17 +291,17 @@ def _holes(array: pa.Array) -> Any:
         inside = _holes(array.items) if pa.types.is_map(kind) else None
     if inside is None:
         return None
-    before, offsets = np.cumsum([0, *inside]), array.offsets.to_numpy()
+    before, offsets = np.append(0, np.cumsum(inside)), array.offsets.to_numpy()
     return before[offsets[1:]] > before[offsets[:-1]]
 
 
-def _frame(columns: dict[str, Any], rows: int) -> pd.DataFrame:
+def _frame(columns: Mapping[Any, Any], rows: int) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(rows))
 
 
 def _unnamed_frame(columns: dict[str, Any], rows: int) -> pd.DataFrame:
     """With numbers for names, as a DataFrame of an array has them, and by which MLflow looks for them."""
-    return _frame(columns, rows).set_axis(range(len(columns)), axis=1)
+    return _frame(dict(enumerate(columns.values())), rows)
 
 
 def _tensor_plan(inputs: Sequence[Input], given: Sequence[tuple[str, pa.DataType]], places: Mapping[str, int]) -> Plan:

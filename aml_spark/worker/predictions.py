@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from .failures import PredictionError
 
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")  # as pandas calls kinds of values
+_UNTOLD = ("empty", "mixed", "mixed-integer")
 _LISTS = (list, tuple, np.ndarray, pd.Series)
 
 
@@ -100,13 +101,14 @@ def _leftmost(frame: pd.DataFrame, wanted: pa.DataType) -> Any:
     if frame.shape[1] > 1 and len(frame) and _is_number(wanted):
         for place in range(frame.shape[1]):
             kind = pd.api.types.infer_dtype(frame.iloc[:, place], skipna=True)
-            if kind == "empty":
-                raise PredictionError(
-                    f"gave the column {frame.columns[place]!r} with nothing but None in it, before any of numbers: "
-                    "whether it is of numbers can't be told; give NaN there, or the prediction alone"
-                )
             if kind in _NUMBERS:
                 return frame.iloc[:, place]
+            if kind in _UNTOLD:
+                raise PredictionError(
+                    f"gave the column {frame.columns[place]!r} of type {frame.dtypes.iloc[place]} before any of "
+                    "numbers, and its values don't tell whether it is one; give it a type of numbers, or name the "
+                    "column that is meant: result_type='struct<name: double>'"
+                )
         raise PredictionError(f"gave no numeric column, but the result type is {wanted}")
     return frame.iloc[:, 0]
 
@@ -114,7 +116,7 @@ def _leftmost(frame: pd.DataFrame, wanted: pa.DataType) -> Any:
 def _array(values: Any, wanted: pa.DataType) -> pa.Array:
     if isinstance(values, pd.Series) and isinstance(values.dtype, np.dtype):
         values = values.to_numpy()
-    if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype.kind in "biuf" and values.size:
+    if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype.kind in "biufMU" and values.size:
         flat = pa.array(values.reshape(-1))
         for length in reversed(values.shape[1:]):
             flat = pa.FixedSizeListArray.from_arrays(flat, length)
@@ -138,52 +140,74 @@ def _array(values: Any, wanted: pa.DataType) -> pa.Array:
 def _objects(values: Sequence[Any], wanted: pa.DataType) -> pa.Array:
     """Values of Python's, each as it would be alone: Arrow gives those that it gets together one type.
 
-    None and pandas' NA become null.
+    None, pandas' NA and what numpy masks become null, and where a list, struct or map is wanted NaN, too.
     """
+    kinds = {*map(type, values)} - {type(None)}
+    if int in kinds and pa.types.is_floating(wanted):
+        values, kinds = [float(value) if type(value) is int else value for value in values], kinds - {int} | {float}
+    if _is_plain(kinds, wanted):
+        return _cast(pa.array(values), wanted)
     values = [_plain(value) for value in values]
+    if pa.types.is_nested(wanted) or pa.types.is_string(wanted):  # pandas marks what is missing as NaN
+        values = [None if isinstance(value, float) and np.isnan(value) else value for value in values]
     gone = pa.array([value is None for value in values], pa.bool_())
     if pa.types.is_list(wanted):
         parts = [[] if value is None else value if isinstance(value, _LISTS) else [value] for value in values]
-        flat = _chained(parts)
+        flat = _chained(parts, wanted.value_type)
         below = (
             _cast(pa.array(flat), wanted.value_type) if hasattr(flat, "dtype") else _objects(flat, wanted.value_type)
         )
         return pa.ListArray.from_arrays(_offsets(parts), below, mask=gone).cast(wanted)
     if pa.types.is_struct(wanted):
-        dicts = [{} if value is None else {str(name): one for name, one in value.items()} for value in values]
+        dicts = [{} if value is None else value for value in values]
         fields = [_objects([one.get(field.name) for one in dicts], field.type) for field in wanted]
         return pa.StructArray.from_arrays(fields, fields=list(wanted), mask=gone)
     if pa.types.is_map(wanted):
-        pairs = [[] if value is None else list(value.items()) for value in values]
+        pairs = [[] if value is None else list(value.items() if hasattr(value, "items") else value) for value in values]
         keys, items = ([pair[place] for part in pairs for pair in part] for place in (0, 1))
         offsets = pa.array(_offsets(pairs).to_numpy(), mask=np.array([*gone.to_pylist(), False]))
-        below = _objects(keys, wanted.key_type), _objects(items, wanted.item_type)
-        return pa.MapArray.from_arrays(offsets, *below).cast(wanted)
-    if pa.types.is_string(wanted):  # pandas marks a missing text as NaN
-        texts = (None if isinstance(value, float) and np.isnan(value) else value for value in values)
-        return pa.array([None if text is None else str(text) for text in texts], wanted)
+        both = _objects(keys, wanted.key_type), _objects(items, wanted.item_type)
+        return pa.MapArray.from_arrays(offsets, *both).cast(wanted)
+    if pa.types.is_string(wanted):
+        return pa.array([None if value is None else str(value) for value in values], wanted)
     if pa.types.is_floating(wanted):
         values = [float(value) if isinstance(value, (int, decimal.Decimal)) else value for value in values]
-    kinds = [None if value is None else (type(value), getattr(value, "tzinfo", None) is None) for value in values]
-    each = [kind for kind in dict.fromkeys(kinds) if kind is not None]
-    if len(each) < 2:
-        return _cast(pa.array(values), wanted)
-    places = [[place for place, kind in enumerate(kinds) if kind == one] for one in each]
-    known = pa.concat_arrays([_cast(pa.array([values[place] for place in some]), wanted) for some in places])
+    if pa.types.is_decimal(wanted):
+        values = [decimal.Decimal(value) if isinstance(value, int) else value for value in values]
+    told = [None if value is None else (type(value), getattr(value, "tzinfo", None) is None) for value in values]
+    each = [kind for kind in dict.fromkeys(told) if kind is not None]
+    places = [[place for place, kind in enumerate(told) if kind == one] for one in each]
+    known = [_cast(_inferred([values[place] for place in some], wanted), wanted) for some in places]
     order: list[int | None] = [None] * len(values)
     for number, place in enumerate(place for some in places for place in some):
         order[place] = number
-    return known.take(pa.array(order, pa.int64()))
+    return pa.concat_arrays([*known, pa.nulls(0, wanted)]).take(pa.array(order, pa.int64()))
+
+
+def _is_plain(kinds: set[type], wanted: pa.DataType) -> bool:
+    """Whether Arrow makes of each value what it would be alone, as of most that models give, in a tenth of the time."""
+    if pa.types.is_nested(wanted) or len(kinds) != 1:
+        return False
+    if pa.types.is_string(wanted):
+        return kinds == {str}
+    if pa.types.is_floating(wanted) or pa.types.is_decimal(wanted):
+        return kinds <= {float, str, bool}
+    return kinds <= {float, int, str, bool}
+
+
+def _inferred(values: Sequence[Any], wanted: pa.DataType) -> pa.Array:
+    """Values of one type of Python's in Arrow's type for it; of decimals it depends on their digits."""
+    return pa.array(values, wanted if pa.types.is_decimal(wanted) and isinstance(values[0], decimal.Decimal) else None)
 
 
 def _offsets(parts: Sequence[Any]) -> pa.Array:
     return pa.array(np.cumsum([0, *map(len, parts)]), pa.int32())
 
 
-def _chained(parts: Sequence[Any]) -> Any:
-    """What lists hold, one after the other: an array where all are arrays of one type of numbers."""
-    kinds = {part.dtype if isinstance(part, np.ndarray) and part.ndim == 1 else None for part in parts if len(part)}
-    if len(kinds) == 1 and getattr(kinds.pop(), "kind", "O") in "biuf":
+def _chained(parts: Sequence[Any], wanted: pa.DataType) -> Any:
+    """What lists hold, one after the other: an array where all are arrays of one type, and numbers are wanted."""
+    kinds = {part.dtype if type(part) is np.ndarray and part.ndim == 1 else None for part in parts if len(part)}
+    if _is_number(wanted) and len(kinds) == 1 and getattr(kinds.pop(), "kind", "O") in "biuf":
         return np.concatenate([part for part in parts if len(part)])
     return [one for part in parts for one in part]
 
@@ -195,6 +219,8 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         return array.cast(wanted)
     if pa.types.is_dictionary(has):
         return _cast(array.dictionary_decode(), wanted)
+    if pa.types.is_nested(wanted) and (pa.types.is_struct(has) or pa.types.is_map(has)):
+        return _objects(array.to_pylist(), wanted)
     if pa.types.is_list(wanted):
         if pa.types.is_large_list(has) or pa.types.is_fixed_size_list(has):
             return _cast(array.cast(pa.list_(has.value_type)), wanted)
@@ -212,6 +238,8 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         return pa.array([None if value is None else str(value) for value in array.to_pylist()], wanted)
     if pa.types.is_boolean(wanted) and not pa.types.is_boolean(has):
         raise pa.ArrowInvalid("not boolean")
+    if pa.types.is_decimal(has) and pa.types.is_floating(wanted):
+        return array.cast(pa.string()).cast(wanted)  # Arrow's own cast of decimals is off by one in some last digits
     # Among doubles and floats the nearest value counts; everything else has to fit exactly.
     return array.cast(wanted, safe=not (_is_number(has) and pa.types.is_floating(wanted)))
 
@@ -235,10 +263,10 @@ def _lists(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, np.datetime64):
-        return _plain(pd.Timestamp(value))
+    if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
+        return None
+    if isinstance(value, np.datetime64) and np.datetime_data(value)[0] in ("ns", "ps", "fs", "as"):
+        value = value.astype("datetime64[us]")  # of which Python makes times, and of smaller units integers
     return value.item() if isinstance(value, np.generic) else value
