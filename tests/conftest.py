@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.util
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(processes.ENVIRONMENT)
+    # Tests interrupt what they start, which ignores that where this was started to ignore it, as by nohup.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.util.get_temp_dir()  # which is removed after ours is, so it can't be in it
     # MLflow and Spark leave files behind, a killed process leaves more: all of it goes with this folder.
     temporary = tempfile.TemporaryDirectory(prefix="pytest-", ignore_cleanup_errors=True)

@@ -366,9 +366,7 @@ def test_a_folder_is_served_by_one_emulator(azureml_emulator: EmulatorProcess, t
 
 
 def test_an_interrupt_while_spark_starts_leaves_no_process(tmp_path: Path) -> None:
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who starts us may ignore it
-    code += "from aml_spark.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "lineage", str(tmp_path / "table")]
+    command = [sys.executable, "-m", "aml_spark", "lineage", str(tmp_path / "table")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (java := _spark_below(process.pid)) and process.poll() is None:
         time.sleep(0.01)
