@@ -140,9 +140,8 @@ class AzureMLTrackingStore(TrackingRestStore):
     def log_batch(self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]) -> None:
         """As MLflow's, in as many requests as the service's limits ask for."""
         log = super().log_batch
-        _validate_batch_log_data(
-            metrics, [], []
-        )  # one that the second request has may not leave the first one's behind
+        # One that is refused in the second request would leave those of the first behind.
+        _validate_batch_log_data(metrics, [], [])
         rest = self._new(run_id, metrics), list(params), list(tags)
         while any(rest):
             now = rest[0][:METRICS_PER_BATCH], rest[1][:PARAMS_PER_BATCH], rest[2][:PARAMS_PER_BATCH]

@@ -101,14 +101,15 @@ def endpoint_create(
 
     if (deployment is None) != (model is None):
         raise ArgumentError("--deployment and --model go together")
+    given = dict(pairs("-C", config))
     with _within(workspace):
         if batch:
-            found = _batch(batches.create(name, deployment, model, dict(pairs("-C", config))))
+            found = _batch(batches.create(name, deployment, model, given))
         elif deployment is None or model is None:
-            settings = configs.read(dict(pairs("-C", config)), configs.ENDPOINT)
+            settings = configs.read(given, configs.ENDPOINT)
             found = endpoints.facts(endpoints.create(control.client(), name, settings))
         else:
-            settings = configs.read(dict(pairs("-C", config)), configs.DEPLOYMENT)
+            settings = configs.read(given, configs.DEPLOYMENT)
             version = registered.find(model, control.configured())
             made = deployments.create(control.client(), name, deployment, version, settings, with_endpoint=True)
             found = deployments.facts(made, endpoints.get(control.client(), name))

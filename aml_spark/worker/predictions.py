@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .columns import cast
 from .failures import PredictionError
 
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")  # as pandas calls kinds of values
@@ -120,7 +121,7 @@ def _array(values: Any, wanted: pa.DataType) -> pa.Array:
         flat = pa.array(values.reshape(-1))
         for length in reversed(values.shape[1:]):
             flat = pa.FixedSizeListArray.from_arrays(flat, length)
-        values = flat.cast(_lists(flat.type))
+        values = flat
     if isinstance(values, np.ndarray) and (values.dtype == object or values.ndim > 1):
         values = list(values)
     try:
@@ -239,7 +240,7 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_boolean(wanted) and not pa.types.is_boolean(has):
         raise pa.ArrowInvalid("not boolean")
     if pa.types.is_decimal(has) and pa.types.is_floating(wanted):
-        return array.cast(pa.string()).cast(wanted)  # Arrow's own cast of decimals is off by one in some last digits
+        return cast(array, wanted)  # to the nearest, as what a model gets
     # Among doubles and floats the nearest value counts; everything else has to fit exactly.
     return array.cast(wanted, safe=not (_is_number(has) and pa.types.is_floating(wanted)))
 
@@ -256,10 +257,6 @@ def _moments(times: pa.Array, zone: str) -> pa.Array:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _lists(kind: pa.DataType) -> pa.DataType:
-    return pa.list_(_lists(kind.value_type)) if pa.types.is_fixed_size_list(kind) else kind
 
 
 def _plain(value: Any) -> Any:
